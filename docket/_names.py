@@ -1,0 +1,37 @@
+"""Which run ids are accepted.
+
+A run id is a key in a database, a line in a log and part of an idempotency key at somebody else's API, so two ids that look
+alike must be alike. Values always travel as parameters; this is not about SQL.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+from docket.errors import BadRunId
+
+LONGEST = 255
+"""Bytes in UTF-8: what Stripe accepts as an idempotency key (https://docs.stripe.com/idempotency)."""
+
+_FORBIDDEN = ("Cc", "Cs", "Co", "Cn", "Zl", "Zp")  # control, surrogate, private, unassigned, line and paragraph separators
+
+
+def checked_run_id(run_id: object) -> str:
+    """Return *run_id* if it is one.
+
+    Raises:
+        BadRunId: It is not text of 1 to 255 bytes, is not NFC-normalised, or has control characters or blanks around it.
+    """
+    if not isinstance(run_id, str):
+        raise BadRunId(run_id, "is not a str")
+    if run_id.isascii() and run_id.isprintable() and 0 < len(run_id) <= LONGEST and run_id[0] != " " != run_id[-1]:
+        return run_id
+    if any(unicodedata.category(character) in _FORBIDDEN for character in run_id):
+        raise BadRunId(run_id, "has control, surrogate or unassigned characters")
+    if not 0 < len(run_id.encode()) <= LONGEST:
+        raise BadRunId(run_id, f"has {len(run_id.encode())} bytes")
+    if unicodedata.normalize("NFC", run_id) != run_id:
+        raise BadRunId(run_id, "is not NFC-normalised")
+    if run_id != run_id.strip():
+        raise BadRunId(run_id, "has blanks around it")
+    return run_id

@@ -1,0 +1,208 @@
+"""Work that several callers wait for and none of them owns.
+
+Two callers who ask for the same run in one process share one attempt at it. The attempt belongs to the run: a caller
+who is cancelled leaves, and only the last one who leaves stops it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Late(Exception):
+    """A caller's time was up. Turned by the facade into an error that knows the run."""
+
+
+class Work(Generic[T]):
+    """Something under way that callers wait for.
+
+    A subclass says how to `begin` and `stop`, calls `settle` once, when nothing of it runs any more, and then says what
+    came of it in `answer`.
+
+    Attributes:
+        abandoned: Whether its last caller has gone.
+        loop: The loop it runs in.
+    """
+
+    __slots__ = ("_callers", "_settled", "_waiting", "abandoned", "loop")
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()  # once: until Python 3.12 each call of it asks the system for the process
+        self._settled = self.abandoned = False
+        self._callers = 0
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def begin(self) -> None:
+        """Begin. Called once, inside a running loop."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Begin to stop, because the last caller has gone. Called once."""
+        raise NotImplementedError
+
+    def answer(self) -> T:
+        """Return the result or raise what went wrong. Called when settled, by each caller."""
+        raise NotImplementedError
+
+    def is_settled(self) -> bool:
+        """Say whether it is over: nothing of it runs any more."""
+        return self._settled
+
+    def settle(self) -> None:
+        """Wake every caller: it is over."""
+        self._settled = True
+        for waiting in self._waiting:
+            _wake(waiting)
+
+    async def wait(self, seconds: float | None = None) -> T:
+        """Wait as one of the callers until it is settled, and return its answer.
+
+        A caller who is cancelled, or has waited for *seconds*, leaves at once if others wait. The last one stops the
+        work and stays until it is settled, however often it is cancelled meanwhile: nothing outlives its callers.
+
+        Raises:
+            asyncio.CancelledError: This caller was cancelled. It goes before any failure of the work.
+            Late: The time was up before there was an answer.
+        """
+        cancelled: asyncio.CancelledError | None = None
+        end = None if seconds is None else self.loop.time() + seconds
+        self._callers += 1
+        try:
+            while not self.is_settled():
+                waiting = self._waiter(end)
+                end = None
+                try:
+                    await waiting
+                except asyncio.CancelledError as error:
+                    cancelled = error
+                finally:
+                    self._waiting.remove(waiting)
+                if self.is_settled() or self._callers > 1:
+                    break
+                if not self.abandoned:
+                    self.abandoned = True
+                    self.stop()
+        finally:
+            self._callers -= 1
+        if cancelled is not None:
+            raise cancelled
+        if not self.is_settled():
+            raise Late
+        try:
+            return self.answer()
+        except asyncio.CancelledError:
+            if self.abandoned:
+                raise Late from None
+            raise
+
+    async def over(self) -> None:
+        """Look on until it is settled, without being one of its callers."""
+        while not self.is_settled():
+            waiting = self._waiter(None)
+            try:
+                await waiting
+            finally:
+                self._waiting.remove(waiting)
+
+    def _waiter(self, end: float | None) -> asyncio.Future[None]:
+        """Return a future that is done when this is settled, or when the loop's time is *end*."""
+        # One for each caller: cancelling a task cancels the future it waits for.
+        waiting: asyncio.Future[None] = self.loop.create_future()
+        self._waiting.append(waiting)
+        if end is not None:
+            timer = self.loop.call_at(end, _wake, waiting)
+            waiting.add_done_callback(lambda _: timer.cancel())
+        return waiting
+
+
+def _wake(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
+
+
+class Job(Work[T]):
+    """A coroutine as work, in a task of its own."""
+
+    __slots__ = ("_coroutine", "_task")
+
+    _task: asyncio.Task[T]
+
+    def __init__(self, coroutine: Coroutine[Any, Any, T]) -> None:
+        super().__init__()
+        self._coroutine = coroutine
+
+    def begin(self) -> None:
+        """Start the task."""
+        self._task = self.loop.create_task(self._coroutine)
+        # A callback and not the coroutine's own last line: a task that is cancelled before it starts runs no line.
+        self._task.add_done_callback(lambda _: self.settle())
+
+    def stop(self) -> None:
+        """Cancel the task."""
+        self._task.cancel()
+
+    def answer(self) -> T:
+        """Return the coroutine's result or raise its exception."""
+        return self._task.result()
+
+
+class Shared:
+    """What is under way in this process, by name."""
+
+    __slots__ = ("_beside", "_under_way")
+
+    def __init__(self) -> None:
+        self._under_way: dict[Hashable, tuple[Work[Any], object]] = {}
+        self._beside: set[Work[Any]] = set()
+
+    async def over(self) -> None:
+        """Wait until nothing is under way any more, what is begun meanwhile included."""
+        while works := [*(work for work, _ in self._under_way.values()), *self._beside]:
+            for work in works:
+                await work.over()
+            await asyncio.sleep(0)  # whoever waited for it takes it off
+
+    async def join(self, name: Hashable, given: object, make: Callable[[], Work[T]], seconds: float | None = None) -> T:
+        """Wait for the work called *name*; begin it if it is not under way.
+
+        Args:
+            name: What makes two callers want the same.
+            given: What the work is made from. A caller who brings something else does not share.
+            make: Makes the work. Not called by those who share.
+            seconds: How long this caller waits; None for no limit.
+
+        Raises:
+            asyncio.CancelledError: The caller was cancelled. If it was the last, the work was stopped and is over.
+            Late: The caller's time is up. The same holds.
+            BaseException: Whatever the work raises, to each of its callers.
+        """
+        while True:
+            entry = self._under_way.get(name)
+            if entry is None:
+                entry = self._under_way[name] = (make(), given)
+                entry[0].begin()
+            elif not _equal(entry[1], given):
+                entry = (make(), given)
+                self._beside.add(entry[0])
+                entry[0].begin()
+            work: Work[T] = entry[0]
+            try:
+                if not work.abandoned:
+                    return await work.wait(seconds)
+                await work.over()
+            finally:
+                if work.is_settled():
+                    self._beside.discard(work)
+                    if self._under_way.get(name) is entry:
+                        del self._under_way[name]
+
+
+def _equal(one: object, other: object) -> bool:
+    try:
+        return bool(one == other)
+    except Exception:  # arrays do not say whether they are equal; then nothing is shared, which is always right
+        return False

@@ -1,0 +1,36 @@
+"""``python -m docket settle shop.app:d order-1042 ChargeResult --value charge.json --token 3``: it happened."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from docket._record import Record
+from docket._step import Step
+from docket.commands._run import UNSURE, arguments_of_a_run, decided, value_of, who
+from docket.docket import Docket
+
+
+def add(subparsers: Any) -> None:
+    """Add the command."""
+    told = "decide a doubt: the step took effect, and this is its result"
+    parser = subparsers.add_parser("settle", help=told, description=f"{told}.")
+    arguments_of_a_run(parser)
+    parser.add_argument("--value", required=True, help="the result: JSON, a file, or - for standard input")
+    parser.add_argument("--token", type=int, help="the token you saw with the doubt; without it you are only shown what stands")
+    parser.set_defaults(run=run)
+
+
+async def run(arguments: argparse.Namespace) -> int:
+    """Certify the value and return 0; 1 if there is no such doubt, 2 if no token was said."""
+
+    async def settle(d: Docket, step: Step, before: Record | None) -> int:
+        value = value_of(d, step, arguments.value)
+        if arguments.token is None and before is not None:
+            print(f"docket: if that is the doubt you mean, say so: --token {before.token}", file=sys.stderr)
+            return UNSURE
+        await d.settle(arguments.run_id, step.fn, value, token=arguments.token, note=arguments.note, by=who())
+        return 0
+
+    return await decided(arguments, settle)

@@ -1,0 +1,141 @@
+"""Rows into records, and values into columns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from docket._record import Blob, MadeFrom, Record, Records, Stored
+from docket.cache import Certificate, Claim, Input
+from docket.postgres.statements import Shape
+
+_NOTHING = MadeFrom()
+_dumps = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def records(rows: Iterable[Any]) -> dict[str, Records]:
+    """Sort the rows of a load into one `Records` for each run that has any."""
+    found: dict[str, Records] = {}
+    youngest: dict[tuple[str, str], float] = {}
+    for row in rows:
+        (run_id, key, mode, state, token, claim, owner, attempt, since, left,
+         made_from, serializer, type_, body, blob, reason, error_type, error_text) = row  # fmt: skip
+        run = found.get(run_id)
+        if run is None:
+            run = found[run_id] = Records({}, {}, {})
+        results, inputs, latest = _mutable(run)
+        if claim is None:  # an input; a supplied value has a claim, and belongs to the results
+            inputs[key, reason] = Stored(serializer, key, body)
+            if since <= youngest.get((run_id, key), since):
+                youngest[run_id, key] = since
+                latest[key] = reason
+            continue
+        stored = None
+        if blob is not None:
+            stored = Stored(serializer, type_, b"", None, read_blob(blob))
+        elif body is not None:
+            stored = Stored(serializer, type_, body)
+        results[key] = Record(
+            key, mode, state, token, UUID(claim), owner, attempt, since, left, read_made_from(made_from), stored,
+            reason or "", error_type or "", error_text or "",
+        )  # fmt: skip
+    return found
+
+
+def _mutable(run: Records) -> Any:
+    return run.results, run.inputs, run.latest
+
+
+def made_from_text(made_from: MadeFrom) -> str:
+    """Return *made_from* as the JSON text of its column, empty members left out."""
+    parts = {
+        "inputs": made_from.inputs, "above": made_from.above, "versions": made_from.versions, "deep": made_from.deep,
+    }  # fmt: skip
+    return _dumps({name: part for name, part in parts.items() if part})
+
+
+def read_made_from(text: str | None) -> MadeFrom:
+    """Return what `made_from_text` wrote."""
+    if not text:
+        return _NOTHING
+    value = json.loads(text)
+    return MadeFrom(**value)
+
+
+def blob_text(blob: Blob | None) -> str | None:
+    """Return *blob* as the JSON text of its column; None if there is none."""
+    return None if blob is None else json.dumps({"uri": blob.uri, "sha256": blob.sha256, "size": blob.size})
+
+
+def read_blob(text: str) -> Blob:
+    """Return what `blob_text` wrote."""
+    value = json.loads(text)
+    return Blob(value["uri"], value["sha256"], value["size"])
+
+
+def claim_values(claims: Sequence[Claim]) -> tuple[Shape, Sequence[Any]]:
+    """Return the shape of a claim statement and its values."""
+    rows = [
+        (c.run_id, c.key, c.mode, str(c.nonce), c.owner, float(c.lease), made_from_text(c.made_from), c.seen + 1)
+        for c in claims
+    ]
+    return _shaped(rows, claims)
+
+
+def certificate_values(certificates: Sequence[Certificate]) -> tuple[Shape, Sequence[Any]]:
+    """Return the shape of a certify statement and its values."""
+    rows = [
+        (
+            c.run_id, c.key, c.mode, str(c.nonce), c.owner, made_from_text(c.made_from), c.token or c.seen + 1,
+            c.stored.serializer, c.stored.type, *_payload(c.stored),
+        )
+        for c in certificates
+    ]  # fmt: skip
+    return _shaped(rows, certificates)
+
+
+def _shaped(rows: list[tuple[Any, ...]], items: Sequence[Claim | Certificate]) -> tuple[Shape, Sequence[Any]]:
+    if len(items) == 1 and len(items[0].inputs) < 2:
+        if not items[0].inputs:
+            return "bare", rows[0]
+        (one,) = items[0].inputs
+        stored = one.stored
+        return "one", (*rows[0], items[0].run_id, stored.type, one.digest, stored.serializer, stored.body, stored.view)
+    return "many", columns(rows) + input_columns(items)
+
+
+def move_payload(stored: Stored | None) -> tuple[tuple[Any, ...], str | None]:
+    """Return serializer, type, body and view of what a move carries, and its blob; all None if it carries nothing."""
+    if stored is None:
+        return (None,) * 4, None
+    body, view, blob = _payload(stored)
+    return (stored.serializer, stored.type, body, view), blob
+
+
+def columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    """Turn rows, of which there is at least one, into columns."""
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def input_columns(items: Sequence[Claim | Certificate]) -> list[list[Any]]:
+    """Return the six columns of the inputs of several runs, each input once, in the order of their key."""
+    distinct: dict[tuple[str, str, str], Input] = {}
+    for item in items:
+        for one in item.inputs:
+            distinct[item.run_id, one.stored.type, one.digest] = one
+    if not distinct:
+        return [[], [], [], [], [], []]
+    return columns(
+        [
+            (*name, distinct[name].stored.serializer, distinct[name].stored.body, distinct[name].stored.view)
+            for name in (sorted(distinct) if len(distinct) > 1 else distinct)
+        ]
+    )
+
+
+def _payload(stored: Stored) -> tuple[bytes | None, str | None, str | None]:
+    if stored.blob is None:
+        return stored.body, stored.view, None
+    return None, stored.view, blob_text(stored.blob)

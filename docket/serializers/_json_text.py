@@ -1,0 +1,61 @@
+"""JSON text: strict writing, and reading with a bound on its depth."""
+
+from __future__ import annotations
+
+import json
+import re
+
+MAX_DEPTH = 200
+"""Deepest nesting of arrays and objects, counted from 1. Our choice: far above any message, far below the
+interpreter's recursion limit of 1,000."""
+
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+# Strict: NaN is not JSON, and PostgreSQL refuses it.
+encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+def too_deep(body: bytes) -> bool:
+    """Tell whether *body* nests deeper than ``MAX_DEPTH``, without recursion and whatever it holds.
+
+    Brackets outside of strings are peeled off layer by layer, so the cost is bounded by size times ``MAX_DEPTH``.
+    """
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+        return False
+    rest = _STRING.sub(b"", body).translate(None, _NOT_BRACKETS)
+    for _ in range(MAX_DEPTH):
+        peeled = rest.replace(b"[]", b"").replace(b"{}", b"")
+        if len(peeled) == len(rest):
+            # Unbalanced, or nothing left: for the parser to refuse, unless it could exhaust the stack first.
+            return len(rest) > MAX_DEPTH
+        rest = peeled
+    return bool(rest)
+
+
+def decode(body: bytes) -> object:
+    """Return the JSON value in *body*.
+
+    Raises:
+        ValueError: If it is not UTF-8, not JSON, holds NaN or Infinity, or nests deeper than ``MAX_DEPTH``.
+    """
+    # As text first: json.loads() would guess UTF-16 from bytes, which the look at the depth does not understand.
+    text = body.decode()
+    refuse_depth(body)
+    return json.loads(text, parse_constant=_refuse_constant)
+
+
+def refuse_depth(body: bytes) -> None:
+    """Raise a ValueError if *body* nests deeper than ``MAX_DEPTH``."""
+    if too_deep(body):
+        raise ValueError(f"its JSON nests deeper than {MAX_DEPTH} levels")
+
+
+def fit_for_jsonb(text: str) -> bool:
+    r"""Tell whether PostgreSQL can hold *text* as jsonb, which knows no ``\u0000`` (manual, "JSON Types")."""
+    return "\\u0000" not in text or _NUL.search(text) is None
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")

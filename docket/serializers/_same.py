@@ -1,0 +1,50 @@
+"""Whether a value that was read back is the one that was written."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+
+def same(one: Any, other: Any) -> bool:
+    """Tell whether two values of one type hold the same, also where ``==`` cannot say so.
+
+    ``==`` comes first. Where it says no: NaN is itself, times are compared as they are written (PEP 495 makes the
+    repeated hour of autumn unequal to itself across time zones), and objects without ``__eq__`` are compared member by
+    member.
+    """
+    if one is other or _equal(one, other):
+        return True
+    if type(one) is not type(other):
+        return False
+    if _is(float, one):
+        return bool(one != one and other != other)  # only NaN differs from itself
+    if _is(dt.datetime, one):
+        return bool(one.isoformat() == other.isoformat())
+    if _is(dict, one):
+        return bool(one.keys() == other.keys()) and all(same(item, other[key]) for key, item in one.items())
+    if _is(list, one) or _is(tuple, one):
+        return len(one) == len(other) and all(map(same, one, other))
+    if hasattr(one, "SerializeToString"):
+        return bool(one.SerializeToString(deterministic=True) == other.SerializeToString(deterministic=True))
+    names = _members(one)
+    return bool(names) and all(same(getattr(one, name), getattr(other, name)) for name in names)
+
+
+def _is(kind: type, value: Any) -> bool:
+    # A function, so that no checker narrows what it knows about the value to a dict of unknown things.
+    return isinstance(value, kind)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    try:
+        return bool(one == other)
+    except Exception:  # an array answers with an array, and some classes raise
+        return False
+
+
+def _members(value: Any) -> tuple[str, ...]:
+    for names in ("__dataclass_fields__", "__struct_fields__", "__pydantic_fields__"):
+        if hasattr(value, names):
+            return tuple(getattr(value, names))
+    return ()

@@ -1,0 +1,102 @@
+"""Procrastinate's queries in asyncpg's terms: ``%(name)s`` becomes ``$1``, JSON travels as text.
+
+Pure: no I/O here. A query is rewritten once and remembered; the set of queries is Procrastinate's own, and small.
+"""
+
+import functools
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from procrastinate import sql
+
+JsonDumps = Callable[[Any], str | bytes]
+JsonLoads = Callable[[str | bytes], Any]
+
+# The optional ``||`` marks a parameter that the query concatenates into an interval ("%(nb_hours)s || 'HOUR'").
+_PLACEHOLDER = re.compile(r"%\((?P<name>\w+)\)s(?P<joined>\s*\|\|)?|%%")
+
+# The column as a query lists it to be read.
+_ARGS_COLUMN = re.compile(r"(?<![\w.])args(?=\s*,)")
+
+# Named one by one: a query of the user's, or the schema, may list a column of that name to write it.
+_READ_ARGS = frozenset(
+    sql.queries[name]
+    for name in ("fetch_job", "list_jobs", "select_stalled_jobs_by_heartbeat", "select_stalled_jobs_by_started")
+)
+
+_JSON_COLUMNS = ("args", "stats")
+
+
+class Statement(NamedTuple):
+    """A query with numbered parameters: its text, and the argument names in the order of their numbers."""
+
+    text: str
+    names: tuple[str, ...]
+
+
+@functools.lru_cache(maxsize=512)
+def translate(query: str, json_names: frozenset[str]) -> Statement:
+    """Rewrite *query* for asyncpg; the arguments in *json_names* are sent as JSON text.
+
+    ``$n::text::jsonb`` reaches the server unchanged whatever codec the connection has for ``jsonb``: asyncpg
+    sees a text parameter. An interval's number is declared ``float8``, since asyncpg sends no integer as text.
+    """
+    numbers: dict[str, int] = {}
+
+    def numbered(match: re.Match[str]) -> str:
+        name = match["name"]
+        if name is None:
+            return "%"
+        number = numbers.setdefault(name, len(numbers) + 1)
+        if name in json_names:
+            return f"${number}::text::jsonb"
+        joined = match["joined"]
+        return f"${number}::float8{joined}" if joined else f"${number}"
+
+    text = _PLACEHOLDER.sub(numbered, args_as_text(query) if query in _READ_ARGS else query)
+    return Statement(text, tuple(numbers))
+
+
+def args_as_text(query: str) -> str:
+    """Return *query*, which reads jobs, with their arguments as JSON text, whatever codec the connection has."""
+    return _ARGS_COLUMN.sub("args::text AS args", query)
+
+
+def bind(query: str, arguments: Mapping[str, Any], dumps: JsonDumps) -> tuple[str, list[Any]]:
+    """Return *query* in asyncpg's terms and its arguments by position, dictionaries as JSON text.
+
+    Raises:
+        KeyError: The query names an argument that is not given.
+    """
+    json_names = frozenset(name for name, value in arguments.items() if isinstance(value, dict))
+    statement = translate(query, json_names)
+    return statement.text, [_sendable(arguments[name], dumps) for name in statement.names]
+
+
+def json_text(value: Any, dumps: JsonDumps) -> str:
+    """Return *value* as JSON text, also when *dumps* returns bytes (as orjson does)."""
+    text = dumps(value)
+    return text.decode() if isinstance(text, bytes) else text
+
+
+def as_row(record: Iterable[tuple[str, Any]], loads: JsonLoads) -> dict[str, Any]:
+    """Return *record* as a dictionary by column name, its JSON columns decoded by *loads*.
+
+    A value that a codec of the pool's owner has already decoded is passed through.
+    """
+    row = dict(record)
+    for name in _JSON_COLUMNS:
+        value = row.get(name)
+        if isinstance(value, str | bytes):
+            row[name] = loads(value)
+    return row
+
+
+def _sendable(value: Any, dumps: JsonDumps) -> Any:
+    if isinstance(value, dict):
+        return json_text(value, dumps)
+    # asyncpg wants arrays sized; Procrastinate allows any iterable of queue names.
+    if isinstance(value, Iterable) and not isinstance(value, Sequence):
+        return [*value]
+    return value  # pyright: ignore[reportUnknownVariableType] - a sequence of anything, passed through

@@ -1,0 +1,1 @@
+"""Certified results: their life, their caches, and what faults do to them."""

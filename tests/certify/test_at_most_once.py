@@ -1,0 +1,332 @@
+"""At most once: what a step's failures mean, and what is done about a doubt."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+import pytest
+
+from docket import Busy, ConfigurationError, InDoubt, InputsChanged, NotApplied, NotCertified, Refused, Run
+from docket._reconcile import NOT_APPLIED
+from docket.cache import Cache, MemoryCache
+from docket.errors import Purged
+from examples.orders.orders_pb2 import ChargeResult, OrderRequest
+from tests.certify.steps import CHARGE, REQUEST, Charging, Gate, charged, failing
+
+
+async def test_an_error_puts_the_step_in_doubt(cache: Cache) -> None:
+    """An unexplained failure is never retried, whoever asks (R8, F40)."""
+    charging = Charging(cache, failing(OSError("read timed out")))
+
+    with pytest.raises(InDoubt, match="OSError: read timed out") as doubt:
+        await charging.run()
+    with pytest.raises(InDoubt):
+        await charging.run()
+
+    assert (doubt.value.reason, len(charging.runs)) == ("error", 1)
+    assert isinstance(doubt.value.__cause__, OSError)
+
+
+async def test_not_applied_lets_it_run_again(cache: Cache) -> None:
+    """A step that says nothing happened is run by the next attempt, with a larger token."""
+    charging = Charging(cache, failing(NotApplied("refused to connect")))
+    with pytest.raises(NotApplied):
+        await charging.run()
+    charging.body = charged
+
+    assert await charging.run() == CHARGE
+    assert [(run.attempt, run.token) for run in charging.runs] == [(1, 1), (2, 2)]
+    assert charging.runs[0].idempotency_key == charging.runs[1].idempotency_key
+
+
+@pytest.mark.parametrize("semantics", ["at_most_once", "at_least_once"])
+async def test_a_refusal_is_certified(cache: Cache, semantics: str) -> None:
+    """A final "no" is raised again on every later attempt and the step is not asked again."""
+    charging = Charging(cache, failing(Refused("card declined")), cache_result=semantics)
+
+    for _ in range(3):
+        with pytest.raises(Refused, match="card declined"):
+            await charging.run()
+
+    assert len(charging.runs) == 1
+
+
+async def test_the_secret_in_an_error_is_not_stored(dsn: str, postgres: Cache) -> None:
+    """Passwords, NUL and half characters do not reach the row, and the doubt is written all the same (F59)."""
+    error = OSError("postgresql://app:hunter2@db/shop \x00 \ud800 failed")
+    with pytest.raises(InDoubt) as doubt:
+        await Charging(postgres, failing(error)).run()
+
+    assert "hunter2" not in str(doubt.value)
+    assert "failed" in str(doubt.value)
+
+
+@pytest.mark.parametrize("semantics", ["at_most_once", "at_least_once"])
+async def test_a_result_that_cannot_be_stored_is_handed_over_and_not_made_again(cache: Cache, semantics: str) -> None:
+    """The value is in the error, the step in doubt: running again would repeat the effect for nothing (R16, F47)."""
+    large = ChargeResult(charge_id="x" * 2_000_000)
+
+    async def huge() -> ChargeResult:
+        return large
+
+    charging = Charging(cache, huge, cache_result=semantics)
+
+    with pytest.raises(NotCertified, match="blobs=") as failure:
+        await charging.run()
+    with pytest.raises(InDoubt, match="unstorable"):
+        await charging.run()
+
+    assert failure.value.result is large or failure.value.result == large
+    assert len(charging.runs) == 1
+
+
+async def test_two_processes_make_one_charge(cache: Cache) -> None:
+    """Twenty processes at once: one runs the step, the others wait for its answer (R1, F17)."""
+    gate = Gate()
+    all_of_them = [Charging(cache, gate) for _ in range(20)]
+    running = [asyncio.create_task(each.run()) for each in all_of_them]
+    await gate.reached.wait()
+    await asyncio.sleep(0.05)
+    gate.go.set()
+
+    answers = await asyncio.gather(*running)
+
+    assert answers == [CHARGE] * 20
+    assert sum(len(each.runs) for each in all_of_them) == 1
+
+
+async def test_a_waiter_gives_up_and_says_when_to_come_back(cache: Cache) -> None:
+    """Whoever waits longer than its limit raises Busy with the rest of the lease; the holder is not disturbed (F20)."""
+    gate = Gate()
+    holder, waiter = Charging(cache, gate), Charging(cache, wait=0.1)
+    held = asyncio.create_task(holder.run())
+    await gate.reached.wait()
+
+    with pytest.raises(Busy) as busy:
+        await waiter.run()
+    gate.go.set()
+
+    assert await held == CHARGE
+    assert 0 < busy.value.retry_after <= 60
+    assert waiter.runs == []
+
+
+async def test_other_inputs_are_refused_while_the_first_are_at_work(cache: Cache) -> None:
+    """The same run id with another amount is refused before anything runs, also when both ask at once (R18, F49)."""
+    gate = Gate()
+    first, second = Charging(cache, gate), Charging(cache)
+    held = asyncio.create_task(first.run())
+    await gate.reached.wait()
+
+    with pytest.raises(InputsChanged):
+        await second.run(request=OrderRequest(order_id="order-1", amount_cents=1))
+    gate.go.set()
+
+    assert await held == CHARGE
+    assert second.runs == []
+
+
+async def test_the_loser_of_a_race_with_other_inputs_is_refused(cache: Cache) -> None:
+    """Two requests under one run id that start together: one is answered, the other one is not given its answer."""
+    both = [Charging(cache), Charging(cache)]
+    requests = [REQUEST, OrderRequest(order_id="order-1", amount_cents=1)]
+
+    answers = await asyncio.gather(
+        *(each.run(request=one) for each, one in zip(both, requests, strict=True)), return_exceptions=True
+    )
+
+    assert [type(answer) for answer in answers].count(InputsChanged) == 1
+    assert sum(len(each.runs) for each in both) == 1
+
+
+async def test_a_frozen_holder_settles_its_own_doubt(cache: Cache) -> None:
+    """Presumed dead, put in doubt, and back with the answer: it is certified, since nobody else has run it (R5, F23)."""
+    gate = Gate()
+    frozen, other = Charging(cache, gate, lease=0.1), Charging(cache, lease=0.1)
+    frozen.freeze()
+    held = asyncio.create_task(frozen.run())
+    await gate.reached.wait()
+    await asyncio.sleep(0.2)
+    with pytest.raises(InDoubt, match="holder_lost"):
+        await other.run()
+    gate.go.set()
+
+    assert await held == CHARGE
+    assert await other.run() == CHARGE
+    assert other.runs == []
+
+
+async def test_an_answer_after_a_release_is_kept_aside(cache: Cache) -> None:
+    """Released and run again, then the first answer comes: the second stands, the first is in the journal (F42)."""
+    gate = Gate()
+    frozen = Charging(cache, gate, lease=0.1)
+
+    async def second() -> ChargeResult:
+        return ChargeResult(charge_id="ch-2")
+
+    other = Charging(cache, second, lease=0.1)
+    frozen.freeze()
+    held = asyncio.create_task(frozen.run())
+    await gate.reached.wait()
+    await asyncio.sleep(0.2)
+    with pytest.raises(InDoubt):
+        await other.run()
+    await other.d.release("order-1", ChargeResult, note="nothing at the provider")
+    assert (await other.run()).charge_id == "ch-2"
+    gate.go.set()
+
+    assert (await held).charge_id == "ch-2"
+    assert (await other.run()).charge_id == "ch-2"
+    if isinstance(cache, MemoryCache):
+        assert [move.event for move in cache.journal] == ["doubted", "released", "stray"]
+
+
+async def test_an_answer_after_a_release_that_nobody_used_is_handed_over(cache: Cache) -> None:
+    """Released, not yet run again, and the first answer comes: whoever holds it is told, with the value."""
+    gate = Gate()
+    frozen, other = Charging(cache, gate, lease=0.1), Charging(cache, lease=0.1)
+    frozen.freeze()
+    held = asyncio.create_task(frozen.run())
+    await gate.reached.wait()
+    await asyncio.sleep(0.2)
+    with pytest.raises(InDoubt):
+        await other.run()
+    await other.d.release("order-1", ChargeResult)
+    gate.go.set()
+
+    with pytest.raises(NotCertified, match="released") as failure:
+        await held
+    assert failure.value.result == CHARGE
+
+
+async def test_a_mode_change_keeps_the_stricter_rules(cache: Cache) -> None:
+    """A lost claim made under one mode and met under the other is in doubt, in both directions (R31, F51)."""
+    for stored, registered in (("at_most_once", "at_least_once"), ("at_least_once", "at_most_once")):
+        run_id = f"{stored}"
+        gate = Gate()
+        options: dict[str, Any] = {"cache_result": stored, "exclusive": stored == "at_least_once"}
+        old = Charging(cache, gate, lease=0.1, **options)
+        old.freeze()
+        held = asyncio.create_task(old.run(run_id))
+        await gate.reached.wait()
+        await asyncio.sleep(0.2)
+        new = Charging(cache, lease=0.1, cache_result=registered)
+
+        with pytest.raises(InDoubt):
+            await new.run(run_id)
+        gate.go.set()
+        await asyncio.gather(held, return_exceptions=True)
+
+        assert new.runs == []
+
+
+async def test_an_answer_after_the_timeout_ends_the_doubt(cache: Cache) -> None:
+    """A step that ignores its timeout is left behind and in doubt; when it returns after all, that is certified (F34)."""
+    go = asyncio.Event()
+
+    async def stubborn() -> ChargeResult:
+        while not go.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await go.wait()
+        return CHARGE
+
+    charging = Charging(cache, stubborn, grace=0.05, cache_result="at_most_once", timeout=0.05)
+    with pytest.raises(InDoubt, match="timeout"):
+        await charging.run()
+    go.set()
+    async with asyncio.timeout(10):
+        while (await cache.load("order-1")).results["orders.ChargeResult"].state == "doubt":  # noqa: ASYNC110 - the row tells
+            await asyncio.sleep(0.01)
+
+    assert await charging.run() == CHARGE
+    assert len(charging.runs) == 1
+
+
+class Reconciling(Charging):
+    """A charge whose doubts are settled by asking the provider."""
+
+    def __init__(self, cache: Cache, body: Any, answer: Any, *, after: float = 0.0) -> None:
+        self.asked: list[tuple[OrderRequest, Run]] = []
+
+        async def find_charge(run: Run, request: OrderRequest) -> Any:
+            self.asked.append((request, run))
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        super().__init__(cache, body, cache_result="at_most_once", reconcile=find_charge, reconcile_after=after)
+
+
+async def test_a_doubt_is_settled_by_asking(cache: Cache) -> None:
+    """The provider knows the charge: it is certified, and the step is not run again (R34)."""
+    charging = Reconciling(cache, failing(OSError("gone")), CHARGE)
+    with pytest.raises(InDoubt) as doubt:
+        await charging.run()
+
+    assert await charging.run() == CHARGE
+    assert await charging.run() == CHARGE
+    assert (len(charging.runs), len(charging.asked)) == (1, 1)
+    assert charging.asked[0][0] == REQUEST
+    assert charging.asked[0][1].idempotency_key == charging.runs[0].idempotency_key
+    assert doubt.value.retry_after == 0.0
+
+
+async def test_a_doubt_is_released_by_asking(cache: Cache) -> None:
+    """The provider knows nothing of it: the step runs again, under a larger token."""
+    charging = Reconciling(cache, failing(OSError("gone")), NOT_APPLIED)
+    with pytest.raises(InDoubt):
+        await charging.run()
+    charging.body = charged
+
+    assert await charging.run() == CHARGE
+    assert [run.token for run in charging.runs] == [1, 3]
+
+
+async def test_a_question_without_an_answer_leaves_the_doubt(cache: Cache) -> None:
+    """When asking fails, the doubt stays, with the reason."""
+    charging = Reconciling(cache, failing(OSError("gone")), OSError("provider down"))
+    for _ in range(2):
+        with pytest.raises(InDoubt):
+            await charging.run()
+
+    assert len(charging.runs) == 1
+    assert len(charging.asked) == 1
+
+
+async def test_a_young_doubt_is_not_asked_about(cache: Cache) -> None:
+    """The call may still be on its way, and then the provider would say that nothing happened."""
+    charging = Reconciling(cache, failing(OSError("gone")), NOT_APPLIED, after=60.0)
+    waits: list[float | None] = []
+    for _ in range(2):
+        with pytest.raises(InDoubt, match="reconcile") as doubt:
+            await charging.run()
+        waits.append(doubt.value.retry_after)
+
+    assert all(wait is not None and 50 < wait <= 60 for wait in waits)
+    assert charging.asked == []
+
+
+async def test_a_reconcile_function_that_fits_nothing_is_refused() -> None:
+    """What it takes must be among the step's needs, and that is said before anything runs."""
+
+    async def find(other: ChargeResult) -> ChargeResult:
+        return other
+
+    charging = Charging(MemoryCache(), cache_result="at_most_once", reconcile=find)
+
+    with pytest.raises(ConfigurationError, match="OrderRequest"):
+        charging.d.check()
+
+
+async def test_a_purged_result_is_not_made_again(postgres: Any) -> None:
+    """A purged charge stays a tombstone: a later job is told, and does not charge (R21, F61)."""
+    charging = Charging(postgres)
+    await charging.run()
+    await asyncio.sleep(0.01)
+
+    assert await postgres.purge(0.0, 10) == 1
+    with pytest.raises(Purged):
+        await charging.run()
+    assert len(charging.runs) == 1

@@ -1,0 +1,73 @@
+"""Every cache keeps every promise of the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from docket.cache import Cache, Certificate, MemoryCache
+from docket.postgres import PostgresCache
+from docket.sqlite import SqliteCache
+from docket.testing import CACHE_RULES, CacheRule, exercise_cache
+
+KINDS = ("memory", "sqlite", "postgres", "codecs")
+
+
+async def _odd_codecs(connection: Any) -> None:
+    """Set codecs as applications do: JSON as objects, uuid as text in capitals."""
+    for kind in ("json", "jsonb"):
+        await connection.set_type_codec(kind, encoder=repr, decoder=len, schema="pg_catalog")
+    await connection.set_type_codec("uuid", encoder=str.upper, decoder=str.upper, schema="pg_catalog", format="text")
+
+
+@pytest.fixture(params=KINDS)
+async def make(request: pytest.FixtureRequest, dsn: str, tmp_path: Path) -> AsyncGenerator[Callable[[], Cache]]:
+    """Make caches of one kind over one storage."""
+    memory = MemoryCache()
+    if request.param == "codecs":
+        async with asyncpg.create_pool(dsn, min_size=0, max_size=6, init=_odd_codecs) as pool:
+            yield lambda: PostgresCache(pool)
+    else:
+        kinds: dict[str, Callable[[], Cache]] = {
+            "memory": lambda: memory,
+            "sqlite": lambda: SqliteCache(str(tmp_path / "docket.db")),
+            "postgres": lambda: PostgresCache(dsn),
+        }
+        yield kinds[request.param]
+
+
+@pytest.mark.parametrize("rule", CACHE_RULES, ids=lambda rule: rule.__name__)
+async def test_a_cache_keeps_its_promise(rule: CacheRule, make: Callable[[], Cache]) -> None:
+    """Each promise by itself, with two caches over the same storage."""
+    one, two = make(), make()
+    try:
+        await rule(one, two, "run-1")
+    finally:
+        await one.close()
+        await two.close()
+
+
+async def test_the_shipped_suite_runs_all_of_it(make: Callable[[], Cache]) -> None:
+    """One call, as the author of another cache makes it."""
+    await exercise_cache(make)
+
+
+async def test_the_shipped_suite_notices_a_cache_that_lets_the_last_writer_win() -> None:
+    """A cache that overwrites what is certified breaks promises, and each is named."""
+
+    class Careless(MemoryCache):
+        async def certify(self, certificate: Certificate, /) -> Any:
+            if not certificate.token:
+                self._runs.pop(certificate.run_id, None)
+            return await super().certify(certificate)
+
+    careless = Careless()
+
+    with pytest.raises(AssertionError, match="the_first_certificate_wins") as broken:
+        await exercise_cache(lambda: careless)
+
+    assert "a_certified_row_is_final" in str(broken.value)

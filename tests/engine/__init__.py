@@ -1,0 +1,1 @@
+"""The engine, how it calls steps, and what callers share."""

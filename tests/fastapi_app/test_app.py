@@ -1,0 +1,197 @@
+"""The FastAPI example through a real uvicorn, with real clients."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+
+from tests.database import connected
+from tests.procrastinate.queueing import until
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    """Find a port that nobody listens on."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+    return port
+
+
+@asynccontextmanager
+async def started(dsn: str, *command: str) -> AsyncGenerator[asyncio.subprocess.Process]:
+    """Run a command on the database until left; then kill it if it is still there."""
+    environment = {**os.environ, "DATABASE_URL": dsn, "PYTHONPATH": str(ROOT)}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", *command, cwd=ROOT, env=environment, stderr=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+@asynccontextmanager
+async def serving(dsn: str, *options: str) -> AsyncGenerator[tuple[httpx.AsyncClient, asyncio.subprocess.Process]]:
+    """Serve the example with uvicorn; give a client and the process."""
+    port = str(free_port())
+    command = ("uvicorn", "examples.fastapi_app.app:app", "--port", port, "--log-level", "warning", *options)
+    async with (
+        started(dsn, *command) as server,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
+    ):
+
+        async def answers() -> bool:
+            try:
+                return (await client.get("/openapi.json")).status_code == 200
+            except httpx.ConnectError:
+                return False
+
+        await until(answers)
+        yield client, server
+
+
+def working(dsn: str) -> contextlib.AbstractAsyncContextManager[asyncio.subprocess.Process]:
+    """Run a worker of Procrastinate's, as the example says."""
+    return started(dsn, "procrastinate", "--app=examples.fastapi_app.shop.procrastinate_app", "worker", "-q", "orders")
+
+
+@pytest.fixture
+async def database(dsn: str) -> AsyncGenerator[asyncpg.Connection[asyncpg.Record]]:
+    """A connection to look with; the shop's own tables are gone afterwards."""
+    async with connected(dsn) as connection:
+        yield connection
+        await connection.execute("DROP TABLE IF EXISTS shop_order, shop_ledger")
+
+
+def order(sku: str = "lamp", amount_cents: int = 1999, patience: float = 0.0) -> dict[str, object]:
+    """Make what a customer sends."""
+    return {"sku": sku, "amount_cents": amount_cents, "patience": patience}
+
+
+async def charged(database: asyncpg.Connection[asyncpg.Record]) -> int:
+    """Count the provider's bookings."""
+    found: int = await database.fetchval("SELECT count(*) FROM shop_ledger")
+    return found
+
+
+async def test_an_order_made_in_the_request(dsn: str, database: asyncpg.Connection[asyncpg.Record]) -> None:
+    """The same request again is the same answer and no second charge; another one under its id is refused."""
+    async with serving(dsn) as (client, _):
+        first = await client.put("/orders/o-1", json=order())
+        again = await client.put("/orders/o-1", json=order())
+        other = await client.put("/orders/o-1", json=order(amount_cents=1))
+
+        assert (first.status_code, again.json()) == (200, first.json())
+        assert (other.status_code, other.json()["error"]) == (422, "InputsChanged")
+        assert "1999 -> 1" in other.json()["detail"]
+        assert await charged(database) == 1
+
+
+async def test_an_order_made_by_a_worker(dsn: str, database: asyncpg.Connection[asyncpg.Record]) -> None:
+    """202 with the plan while it is on its way, 200 with the parcel when it is there; PUT fetches the same."""
+    async with serving(dsn) as (client, _):
+        handed_over = await client.post("/orders/o-1", json=order())
+        before = await client.get("/orders/o-1")
+        async with working(dsn):
+            made = await client.get("/orders/o-1", params={"wait": 20})
+        fetched = await client.put("/orders/o-1", json=order())
+        looked = await client.get("/orders/o-1")
+
+        assert looked.json() == made.json()
+        assert (handed_over.status_code, handed_over.headers["location"]) == (202, "/orders/o-1")
+        assert (before.status_code, before.headers["retry-after"]) == (202, "1")
+        assert any(step.startswith("Charge: ") for step in before.json()["plan"])
+        assert made.status_code == 200
+        assert fetched.json() == made.json()
+        assert await charged(database) == 1
+
+
+async def test_an_order_that_is_not_recorded_is_not_enqueued(
+    dsn: str, database: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """The order's row and its job are one transaction: a failure after the insert leaves neither."""
+    async with serving(dsn) as (client, _):
+        failed = await client.post("/orders/o-1", json=order("bad-luck"))
+
+        assert failed.status_code == 500
+        assert await database.fetchval("SELECT count(*) FROM shop_order") == 0
+        assert await database.fetchval("SELECT count(*) FROM procrastinate_jobs") == 0
+
+
+@pytest.mark.parametrize(
+    ("sku", "amount_cents", "status", "error"),
+    [("sold-out", 1, 410, "OutOfStock"), ("lamp", 100_001, 402, "Refused"), ("dead-line", 1, 409, "InDoubt")],
+)
+async def test_errors_are_mapped(
+    dsn: str, database: asyncpg.Connection[asyncpg.Record], sku: str, amount_cents: int, status: int, error: str
+) -> None:
+    """The shop's own as the shop says; a refusal and a doubt are the same on every later attempt."""
+    async with serving(dsn) as (client, _):
+        answers = [await client.put("/orders/o-1", json=order(sku, amount_cents)) for _ in range(2)]
+
+        assert [(answer.status_code, answer.json()["error"]) for answer in answers] == [(status, error)] * 2
+        assert await charged(database) == (error == "InDoubt")
+
+
+async def test_a_client_that_goes_away_loses_no_charge(
+    dsn: str, database: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """The charge it started is certified; when it comes back, it gets the result of that one."""
+    async with serving(dsn) as (client, _):
+        with pytest.raises(httpx.ReadTimeout):
+            await client.put("/orders/o-1", json=order(patience=1.0), timeout=0.3)
+        again = await client.put("/orders/o-1", json=order(patience=1.0))
+
+        assert again.status_code == 200
+        assert await charged(database) == 1
+
+
+async def test_a_server_that_is_stopped_loses_no_charge(
+    dsn: str, database: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """SIGTERM with less grace than the charge needs: the charge is certified before the process ends."""
+    async with serving(dsn, "--timeout-graceful-shutdown", "1") as (client, server):
+        request = asyncio.create_task(client.put("/orders/o-1", json=order(patience=3.0)))
+
+        async def begun() -> bool:
+            return await charged(database) == 1
+
+        await until(begun)
+        server.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(server.wait(), 20)
+        await asyncio.gather(request, return_exceptions=True)
+    state = await database.fetchval("SELECT state FROM docket.result WHERE run_id = 'o-1' AND key LIKE '%Charge'")
+    async with serving(dsn) as (client, _):
+        again = await client.put("/orders/o-1", json=order(patience=3.0))
+
+    assert state == "certified"
+    assert again.status_code == 200
+    assert await charged(database) == 1
+
+
+async def test_two_servers_and_one_order(dsn: str, database: asyncpg.Connection[asyncpg.Record]) -> None:
+    """The second waits for the first and answers the same; no second charge."""
+    async with serving(dsn) as (one, _), serving(dsn) as (other, _):
+        answers = await asyncio.gather(
+            *(client.put("/orders/o-1", json=order(patience=0.5)) for client in (one, other, one, other))
+        )
+
+        assert {answer.status_code for answer in answers} == {200}
+        assert len({answer.text for answer in answers}) == 1
+        assert await charged(database) == 1

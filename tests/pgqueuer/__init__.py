@@ -1,0 +1,1 @@
+"""Tests of the driver for PgQueuer, on its real queue."""

@@ -1,0 +1,1 @@
+"""Tests of the Procrastinate driver and connector."""

@@ -1,0 +1,1 @@
+"""Tests of the queue driver protocol and of the driver in this process."""

@@ -1,0 +1,236 @@
+"""JSON for plain typed data, pydantic models and msgspec structs."""
+
+import datetime as dt
+import enum
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, NotRequired, TypedDict, TypeVar
+from uuid import UUID
+
+import attrs
+import msgspec
+import pydantic
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from typing_extensions import TypeAliasType
+
+from docket.serializers import Json, Serializers
+
+T = TypeVar("T")
+
+
+class Color(enum.Enum):
+    """An enum of text."""
+
+    RED = "red"
+    GREEN = "green"
+
+
+class Rank(enum.IntEnum):
+    """An enum of numbers."""
+
+    LOW = 1
+    HIGH = 2
+
+
+class Level(enum.Enum):
+    """An enum of numbers with a fraction."""
+
+    LOW = 0.5
+    HIGH = 1.5
+
+
+class Rights(enum.Flag):
+    """An enum that combines."""
+
+    READ = 1
+    WRITE = 2
+
+
+class Point(NamedTuple):
+    """A NamedTuple."""
+
+    x: int
+    y: float = 0.0
+
+
+class Extra(TypedDict):
+    """A TypedDict with a key that may be absent."""
+
+    name: str
+    age: NotRequired[int]
+
+
+@dataclass(frozen=True)
+class Everything:
+    """One member of every kind."""
+
+    flag: bool
+    number: int
+    ratio: float
+    text: str
+    raw: bytes
+    price: Decimal
+    key: UUID
+    moment: dt.datetime
+    day: dt.date
+    clock: dt.time
+    span: dt.timedelta
+    color: Color
+    rank: Rank
+    rights: Rights
+    point: Point
+    extra: Extra
+    kind: Literal["a", 1]
+    either: int | str | None
+    numbers: list[int]
+    pairs: tuple[int, str]
+    several: tuple[float, ...]
+    names: frozenset[str]
+    by_rank: dict[Rank, Color]
+    by_key: Mapping[UUID, Sequence[Point]]
+    anything: Any
+    parent: "Everything | None" = None
+
+
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+PLAIN = st.none() | st.booleans() | st.integers(-(10**20), 10**20) | FLOATS | st.text()
+EVERYTHING: st.SearchStrategy[Everything] = st.builds(
+    Everything,
+    either=st.none() | st.integers() | st.text(),
+    moment=st.datetimes(timezones=st.just(dt.UTC) | st.none()),
+    price=st.decimals(allow_nan=False, allow_infinity=False),
+    ratio=FLOATS,
+    rights=st.sampled_from([Rights.READ, Rights.READ | Rights.WRITE, Rights(0)]),
+    point=st.builds(Point, st.integers(), FLOATS),
+    extra=st.fixed_dictionaries({"name": st.text()}, optional={"age": st.integers()}),
+    several=st.lists(FLOATS).map(tuple),
+    by_key=st.dictionaries(st.uuids(), st.lists(st.builds(Point, st.integers(), FLOATS), max_size=2), max_size=2),
+    anything=PLAIN | st.lists(PLAIN, max_size=2) | st.dictionaries(st.text(), PLAIN, max_size=2),
+    parent=st.none(),
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(EVERYTHING, EVERYTHING)
+def test_values_come_back_equal_and_are_written_alike(inner: Everything, outer: Everything) -> None:
+    """Every kind of member comes back from its JSON as it was, and is written alike again."""
+    value = replace(outer, parent=inner)
+    json_ = Json()
+    body = json_.dumps(value)
+    loaded = json_.loads(Everything, body)
+
+    assert value == loaded
+    assert json.loads(body) == json.loads(json_.dumps(loaded))
+
+
+@dataclass
+class Page(Generic[T]):
+    """A generic."""
+
+    items: list[T]
+    best: T | None = None
+
+
+@dataclass
+class PointPage(Page[Point]):
+    """A subclass of a parameterised generic."""
+
+    title: str = ""
+
+
+Points = NewType("Points", list[Point])
+Alias = TypeAliasType("Alias", list[Point])
+
+
+SHAPES: list[tuple[object, object]] = [
+    (Page[Point], Page([Point(1)], Point(2, 3.5))),
+    (PointPage, PointPage([Point(1)], None, "one")),
+    (list[Point], [Point(1), Point(2)]),
+    (Points, [Point(1)]),
+    (Annotated[Point, "marked"], Point(4)),
+    (dict[str, Page[Point]], {"a": Page[Point]([])}),
+    (set[int], {3, 1, 2}),
+    (Alias, [Point(1)]),
+    (dict[float, int], {0.5: 1}),
+    (Level, Level.HIGH),
+    (Color, Color.RED),
+]
+
+
+@pytest.mark.parametrize(("type_", "value"), SHAPES)
+def test_a_result_may_be_any_shape(type_: object, value: object) -> None:
+    """Generics, NewTypes, lists, dicts and enums are results of their own."""
+    packed = Serializers().pack(type_, value, run_id="r", key="k")
+
+    assert value == packed.value
+    assert type(value) is type(packed.value)
+
+
+class Model(pydantic.BaseModel):
+    """A pydantic model with an alias."""
+
+    number: int = pydantic.Field(alias="No")
+    ratio: float | None = None
+    moment: dt.datetime | None = None
+
+    @pydantic.computed_field  # type: ignore[prop-decorator]
+    @property
+    def double(self) -> int:
+        """A value that is computed, so not read back."""
+        return 2 * self.number
+
+
+class Struct(msgspec.Struct):
+    """A msgspec struct with another name in JSON."""
+
+    number: int = msgspec.field(name="No")
+    raw: bytes = b""
+    ratio: float | None = None
+
+
+@attrs.define
+class Attrs:
+    """An attrs class."""
+
+    number: int
+    names: list[str]
+
+
+@dataclass
+class HoldsModel:
+    """A dataclass around a pydantic model."""
+
+    model: Model
+    span: dt.timedelta
+
+
+@dataclass
+class HoldsStruct:
+    """A dataclass around a msgspec struct."""
+
+    struct: Struct
+    raw: bytes
+
+
+@pytest.mark.parametrize(
+    ("type_", "value"),
+    [
+        (Model, Model(No=3, moment=dt.datetime(2026, 1, 2, tzinfo=dt.UTC))),
+        (list[Model], [Model(No=1), Model(No=2)]),
+        (HoldsModel, HoldsModel(Model(No=1), dt.timedelta(days=-1, microseconds=3))),
+        (Struct, Struct(3, b"\xff")),
+        (dict[str, Struct], {"a": Struct(1)}),
+        (HoldsStruct, HoldsStruct(Struct(1), b"\x00\xff")),
+        (Attrs, Attrs(1, ["a"])),
+    ],
+)
+def test_other_libraries_read_what_they_wrote(type_: object, value: object) -> None:
+    """Types of pydantic, msgspec and attrs come back equal, alone, in containers and in dataclasses."""
+    packed = Serializers().pack(type_, value, run_id="r", key="k")
+
+    assert value == packed.value
+    assert packed.stored.serializer == "json"

@@ -1,0 +1,1 @@
+"""What is refused while wiring, and how it is said."""
