@@ -29,8 +29,10 @@ class Workers:
     def start(self) -> int:
         """Start one worker; return its process id."""
         command = [sys.executable, "-m", "procrastinate", "--app=examples.orders.app.procrastinate_app", "worker"]
-        # Should this process be killed, its workers must not stay behind.
-        with_us = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
+        # Should this process be killed, its workers must not stay behind. The signal is set by the child: if we died before
+        # that, the child has another parent by now and must not begin at all.
+        begins = ["sh", "-c", 'test "$PPID" = "$0" && exec "$@"', str(os.getpid())]
+        with_us = ["setpriv", "--pdeathsig", "KILL", *begins] if shutil.which("setpriv") else []
         with self._log.open("ab") as log:
             process = subprocess.Popen(
                 [*with_us, *command, "-q", QUEUE, "-c", "1"], env=self._environment, stdout=log, stderr=log
