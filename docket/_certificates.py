@@ -8,16 +8,17 @@ made from.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
+from docket._immutable import immutable
 from docket._record import NOTHING, Record, Records, digest_of
 from docket._step import Step
 from docket._types import label
 from docket._wiring import Wiring
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Facts:
     """What is known when a plan is made.
 
@@ -36,7 +37,7 @@ class Facts:
     fresh: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Verdict:
     """What is to be thought of one certified result.
 

@@ -57,7 +57,7 @@ class Knowledge:
         self._results: dict[str, Record] = {}
         self._recorded: dict[Key, Input] = {}
         self._same: dict[str, frozenset[str]] = {}
-        self._sources: dict[Key, MadeFrom] = {}
+        self._sources: dict[Key, MadeFrom | Record] = {}  # a record as long as nobody asked
         self._values: dict[Key, object] = dict(supplied)
         self._fresh: set[str] = set()
         self._homes: dict[str, str] = {}
@@ -151,7 +151,7 @@ class Knowledge:
             if (step := self._wiring.steps.get(key)) is not None:
                 record = self._results[step.key]
                 self._values[key] = await self._certifier.decode(self.home(step), step, record)
-                self._sources[key] = _source(record)
+                self._sources[key] = record
                 steps.append(step)
             elif (recorded := self._recorded.get(key)) is not None:
                 name = self._wiring.name(key)
@@ -165,7 +165,7 @@ class Knowledge:
 
     def made_from(self, made: Program, step: Step) -> tuple[MadeFrom, tuple[Input, ...]]:
         """Return what the result of *step* is made from, and the inputs among it."""
-        found = made_from(self._wiring, made, step, self._sources)
+        found = made_from(self._wiring, made, step, self._source)
         # What a shared result is made from is recorded with it, and with what this run makes of it.
         names = found.inputs.keys() | found.deep.keys() if self._homes else found.inputs.keys()
         return found, tuple(one for key, one in self._recorded.items() if self._wiring.name(key) in names)
@@ -178,14 +178,20 @@ class Knowledge:
         """Take note of a result that was certified just now."""
         self._results[step.key] = record
         self._fresh.add(step.key)
-        self._sources[step.gives] = _source(record)
+        self._sources[step.gives] = record
 
     def keep(self, made: Program, values: list[object]) -> None:
         """Keep what *made* computed, so that the next plan of this attempt computes nothing again."""
         for number, step in enumerate(made.steps):
             if not step.certifies:
-                self._sources[step.gives] = made_from(self._wiring, made, step, self._sources)
+                self._sources[step.gives] = made_from(self._wiring, made, step, self._source)
             self._values[step.gives] = values[len(made.known) + 1 + number]
+
+    def _source(self, key: Key) -> MadeFrom | None:
+        found = self._sources.get(key)
+        if isinstance(found, Record):
+            found = self._sources[key] = _made_from_result(found)
+        return found
 
     def _homes_by(self, target: Key, inputs: Mapping[Key, Input]) -> dict[str, str]:
         digests = {self._wiring.name(key): one.digest for key, one in inputs.items()}
@@ -239,7 +245,7 @@ class Knowledge:
         return tuple(found)
 
 
-def _source(record: Record) -> MadeFrom:
+def _made_from_result(record: Record) -> MadeFrom:
     """Return what everything is made from that takes this certified result."""
     below = record.made_from
     above = {record.key: digest_of(record.stored)} if record.stored is not None else {}

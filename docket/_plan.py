@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from docket._certificates import Facts, Judge, Verdict
+from docket._immutable import immutable
 from docket._problems import at, shortened
 from docket._standing import Standing, standings
 from docket._step import SPECIAL, Need, Step
@@ -60,7 +61,7 @@ class Program:
         object.__setattr__(self, "position", {step.gives: number for number, step in enumerate(self.steps)})
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@immutable(frozen=True, slots=True, eq=False, repr=False)
 class Plan:
     """What a run would do, or why it cannot.
 

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 from uuid import UUID
+
+from docket._immutable import immutable
 
 State = Literal["certified", "running", "ready", "doubt", "refused", "superseded", "purged"]
 """``certified``, ``refused`` and ``purged`` are final; ``doubt`` is left by a person or by the holder that has the answer;
 ``ready`` and ``superseded`` may be claimed."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class MadeFrom:
     """What a result was made from.
 
@@ -45,7 +47,7 @@ class MadeFrom:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Blob:
     """Where the bytes of a large value are, if not in its row.
 
@@ -60,7 +62,7 @@ class Blob:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Stored:
     """A value as it is kept.
 
@@ -79,7 +81,7 @@ class Stored:
     blob: Blob | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Record:
     """What stands in the cache for one result of one run.
 
@@ -116,7 +118,7 @@ class Record:
     error_text: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Records:
     """Everything known about one run.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from docket._plan import Program
@@ -21,25 +21,31 @@ class _Between:
     above: tuple[Key, ...]
 
 
-def made_from(wiring: Wiring, made: Program, step: Step, sources: Mapping[Key, MadeFrom]) -> MadeFrom:
+def made_from(wiring: Wiring, made: Program, step: Step, source_of: Callable[[Key], MadeFrom | None]) -> MadeFrom:
     """Say what the result of *step* is made from.
 
     Args:
         wiring: The wiring.
         made: The program it is computed in.
         step: The step.
-        sources: By type, where each value at hand and each certified result comes from.
+        source_of: Tells where a value at hand or a certified result comes from; None for a resource.
     """
     name = ("between", made, step.gives)
-    between = wiring.memo.get(name)
+    between: _Between | None = wiring.memo.get(name)
     if between is None:
         between = wiring.memo[name] = _between(wiring, made, step)
-    found = MadeFrom(dict(between.inputs), {}, dict(between.versions), {})
+    inputs: dict[str, str | None] = dict(between.inputs)
+    above: dict[str, str] = {}
+    versions = dict(between.versions)
+    deep: dict[str, str | None] = {}
     for key in between.above:
-        source = sources.get(key)
+        source = source_of(key)
         if source is not None:
-            found = found.joined(source)
-    return found
+            inputs.update(source.inputs)
+            above.update(source.above)
+            versions.update(source.versions)
+            deep.update(source.deep)
+    return MadeFrom(inputs, above, versions, deep)
 
 
 def _between(wiring: Wiring, made: Program, step: Step) -> _Between:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
+from docket._immutable import immutable
 from docket._types import Key, Read, Refusal, class_of, label, place, read, storage_key
 from docket.errors import Problem
 from docket.retry import Retry
@@ -29,7 +30,7 @@ SCOPES: tuple[Scope, ...] = typing.get_args(Scope)
 ON_CHANGE: tuple[OnChange, ...] = typing.get_args(OnChange)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Run:
     """What a step may know about the run it serves, by declaring a parameter of this type.
 

@@ -12,9 +12,9 @@ import os
 import socket
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
+from docket._immutable import immutable
 from docket._record import Blob, MadeFrom, Record, State, Stored, digest_of
 from docket._step import Run, Step
 from docket._types import Key, label, storage_key
@@ -49,7 +49,7 @@ class Blobs(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class CertifiedStep:
     """One certified step of one run, ready to be carried out.
 
@@ -149,12 +149,12 @@ class Storing:
         Raises:
             Unstorable: It has no bytes, or would not come back the same. Nothing has run.
         """
-        digest = hashlib.sha256(self.serializers.of(key).dumps(value)).hexdigest()
-        stored = known.get((storage_key(key), digest))
-        if stored is not None:
-            return Input(digest, stored)
-        packed = self.serializers.pack(key, value, run_id=run_id, key=storage_key(key))
-        return Input(hashlib.sha256(packed.plain).hexdigest(), packed.stored)
+        plain, name = self.serializers.plain(key, value), storage_key(key)
+        digest = hashlib.sha256(plain).hexdigest()
+        stored = known.get((name, digest)) if known else None
+        if stored is None:
+            stored = self.serializers.pack(key, value, run_id=run_id, key=name, plain=plain).stored
+        return Input(digest, stored)
 
     async def certify(self, work: CertifiedStep, certificate: Certificate, packed: Packed) -> Record:
         """Store a result and return what stands; one that came too late for its claim is kept aside.
@@ -162,12 +162,13 @@ class Storing:
         Raises:
             NotCertified: It could not be stored. It is logged, without the value.
         """
-        late = uuid.uuid4()
+        late: list[uuid.UUID] = []  # the same in every repetition; rarely needed
 
         async def write() -> Record:
             standing = await self.cache.certify(certificate)
             if certificate.token and standing.claim != certificate.nonce:
-                await self.keep_aside(certificate, late)
+                late[:] = late or [uuid.uuid4()]
+                await self.keep_aside(certificate, late[0])
             return standing
 
         try:

@@ -59,6 +59,7 @@ class Wiring:
         roots: The types that steps need and nobody gives, by storage key: the caller supplies them.
         declared: The types that were declared as inputs; None if nothing was declared, so that every root is one.
         inputs: The types in ``roots``, for asking whether one of them is meant.
+        names: What inputs and results are called in the cache.
         memo: Work done once per wiring by its readers; not part of its value.
     """
 
@@ -69,11 +70,15 @@ class Wiring:
     roots: Mapping[str, Key]
     declared: frozenset[Key] | None = None
     inputs: frozenset[Key] = field(init=False)
+    names: Mapping[Key, str] = field(init=False)
     memo: dict[Any, Any] = field(default_factory=dict[Any, Any], repr=False)
 
     def __post_init__(self) -> None:
-        """Gather the inputs, which every run asks about."""
+        """Gather what every run asks about."""
         object.__setattr__(self, "inputs", frozenset(self.roots.values()))
+        names = {key: name for name, key in self.roots.items()}
+        names.update((key, step.key) for key, step in self.steps.items())
+        object.__setattr__(self, "names", names)
 
     def target(self, asked: object) -> Step | None:
         """Return the step that *asked* (a registered function or a type that some step gives) stands for, if any."""
@@ -85,8 +90,7 @@ class Wiring:
 
     def name(self, key: Key) -> str:
         """Return what *key* is called in the cache."""
-        step = self.steps.get(key)
-        return storage_key(key) if step is None else step.key
+        return self.names.get(key) or storage_key(key)
 
     def certifies_for(self, target: Key) -> bool:
         """Say whether *target*, or anything it may need, is kept; if not, a run of it never asks the cache."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, runtime_checkable
 from uuid import UUID
 
+from docket._immutable import immutable
 from docket._record import MadeFrom as MadeFrom
 from docket._record import Record as Record
 from docket._record import Records as Records
@@ -22,7 +23,7 @@ from docket._record import Stored as Stored
 _NOTHING = MadeFrom()
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Input:
     """A value that a result is made from, as it is recorded.
 
@@ -35,7 +36,7 @@ class Input:
     stored: Stored
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Claim:
     """The written intention to run a step.
 
@@ -63,7 +64,7 @@ class Claim:
     inputs: tuple[Input, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Certificate:
     """A result to be kept.
 
@@ -92,7 +93,7 @@ class Certificate:
     inputs: tuple[Input, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Move:
     """A change of state other than a claim or a certificate.
 
@@ -131,7 +132,7 @@ class Move:
     stored: Stored | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Held:
     """A claim whose lease is to be renewed."""
 

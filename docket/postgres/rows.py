@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -13,12 +14,14 @@ from docket.postgres.statements import Shape
 
 _NOTHING = MadeFrom()
 _dumps = json.JSONEncoder(separators=(",", ":")).encode
+_read = json.JSONDecoder().raw_decode
 
 
 def records(rows: Iterable[Any]) -> dict[str, Records]:
     """Sort the rows of a load into one `Records` for each run that has any."""
     found: dict[str, Records] = {}
     youngest: dict[tuple[str, str], float] = {}
+    sources: dict[str, MadeFrom] = {}  # by text: the results of a run are often made from the same
     for row in rows:
         (run_id, key, mode, state, token, claim, owner, attempt, since, left,
          made_from, serializer, type_, body, blob, reason, error_type, error_text) = row  # fmt: skip
@@ -37,8 +40,11 @@ def records(rows: Iterable[Any]) -> dict[str, Records]:
             stored = Stored(serializer, type_, b"", None, read_blob(blob))
         elif body is not None:
             stored = Stored(serializer, type_, body)
+        source = sources.get(made_from)
+        if source is None:
+            source = sources[made_from] = read_made_from(made_from)
         results[key] = Record(
-            key, mode, state, token, UUID(claim), owner, attempt, since, left, read_made_from(made_from), stored,
+            key, mode, state, token, UUID(claim), owner, attempt, since, left, source, stored,
             reason or "", error_type or "", error_text or "",
         )  # fmt: skip
     return found
@@ -50,17 +56,29 @@ def _mutable(run: Records) -> Any:
 
 def made_from_text(made_from: MadeFrom) -> str:
     """Return *made_from* as the JSON text of its column, empty members left out."""
-    parts = {
-        "inputs": made_from.inputs, "above": made_from.above, "versions": made_from.versions, "deep": made_from.deep,
-    }  # fmt: skip
-    return _dumps({name: part for name, part in parts.items() if part})
+    parts = ("inputs", made_from.inputs), ("above", made_from.above), ("versions", made_from.versions), ("deep", made_from.deep)
+    return "{" + ",".join([f'"{name}":{_object(part)}' for name, part in parts if part]) + "}"
+
+
+def _object(part: Mapping[str, object]) -> str:
+    return "{" + ",".join([f"{_name(name)}:{_value(value)}" for name, value in part.items()]) + "}"
+
+
+def _value(value: object) -> str:
+    # Digests nearly always: plain hexadecimal needs no escapes.
+    return f'"{value}"' if isinstance(value, str) and value.isascii() and value.isalnum() else _dumps(value)
+
+
+@lru_cache(maxsize=4096)
+def _name(name: str) -> str:
+    return _dumps(name)  # storage keys, the same few in every row
 
 
 def read_made_from(text: str | None) -> MadeFrom:
     """Return what `made_from_text` wrote."""
     if not text:
         return _NOTHING
-    value = json.loads(text)
+    value, _ = _read(text)
     return MadeFrom(**value)
 
 
@@ -78,7 +96,7 @@ def read_blob(text: str) -> Blob:
 def claim_values(claims: Sequence[Claim]) -> tuple[Shape, Sequence[Any]]:
     """Return the shape of a claim statement and its values."""
     rows = [
-        (c.run_id, c.key, c.mode, str(c.nonce), c.owner, float(c.lease), made_from_text(c.made_from), c.seen + 1)
+        (c.run_id, c.key, c.mode, c.nonce.hex, c.owner, float(c.lease), made_from_text(c.made_from), c.seen + 1)
         for c in claims
     ]
     return _shaped(rows, claims)
@@ -88,7 +106,7 @@ def certificate_values(certificates: Sequence[Certificate]) -> tuple[Shape, Sequ
     """Return the shape of a certify statement and its values."""
     rows = [
         (
-            c.run_id, c.key, c.mode, str(c.nonce), c.owner, made_from_text(c.made_from), c.token or c.seen + 1,
+            c.run_id, c.key, c.mode, c.nonce.hex, c.owner, made_from_text(c.made_from), c.token or c.seen + 1,
             c.stored.serializer, c.stored.type, *_payload(c.stored),
         )
         for c in certificates

@@ -31,6 +31,7 @@ class Protobuf:
 
     def __init__(self) -> None:
         self._projection = Projection()
+        self._google: dict[object, bool] = {}  # by class: asked several times for every value
 
     def handles(self, type_: object, /) -> bool:
         """Tell whether *type_* is a class of protobuf messages, of whatever library."""
@@ -42,14 +43,15 @@ class Protobuf:
         Raises:
             Unstorable: If it lacks a required field (proto2) or nests deeper than protobuf writes.
         """
-        if not _is_google(value):
+        if not self._is_google(type(value)):
             return bytes(value.to_binary())
-        from google.protobuf.message import EncodeError
-
         try:
-            return bytes(value.SerializeToString(deterministic=True))
-        except EncodeError as error:
+            body: bytes = value.SerializeToString(deterministic=True)
+        except Exception as error:
+            if type(error).__name__ != "EncodeError":  # known by name, like the messages: nothing is imported for it
+                raise
             raise Unstorable(value.DESCRIPTOR.full_name, str(error), "return a message protobuf can write") from error
+        return body
 
     def loads(self, type_: Any, body: bytes, /) -> object:
         """Return the message of *type_* in *body*; fields it does not know are kept.
@@ -57,18 +59,18 @@ class Protobuf:
         Raises:
             ValueError: If *body* is not in the wire format, or nests deeper than protobuf reads (100 levels).
         """
-        if not _is_google(type_):
+        if not self._is_google(type_):
             return type_.from_binary(body)
-        from google.protobuf.message import DecodeError
-
         try:
             return type_.FromString(body)
-        except DecodeError as error:
+        except Exception as error:
+            if type(error).__name__ != "DecodeError":
+                raise
             raise ValueError(str(error)) from error
 
     def view(self, value: Any, /) -> str | None:
         """Return proto3 JSON with the original field names, or None if jsonb cannot hold it or it has none."""
-        if not _is_google(value):
+        if not self._is_google(type(value)):
             return None
         text = self._projection.text(value)
         return text if _json_text.fit_for_jsonb(text) else None
@@ -76,6 +78,12 @@ class Protobuf:
     def schema(self, type_: Any, /) -> Schema | None:
         """Return the columns of *type_*, read off its descriptor."""
         return schema_of(type_.DESCRIPTOR) if _is_google(type_) else None
+
+    def _is_google(self, class_: object) -> bool:
+        known = self._google.get(class_)
+        if known is None:
+            known = self._google[class_] = _is_google(class_)
+        return known
 
 
 def _is_google(type_: object) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, get_args
 
+from docket._immutable import immutable
 from docket._record import Stored
 from docket._types import label, place, storage_key
 from docket.errors import ConfigurationError, NoSerializer, Undecodable, Unstorable
@@ -32,7 +33,7 @@ NONE = "none"
 _logger = logging.getLogger("docket.serializers")
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Packed:
     """A value made ready to be stored.
 
@@ -45,6 +46,15 @@ class Packed:
     stored: Stored
     plain: bytes
     value: object
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What is known about a type, once for all its values: the type without None, its name in rows, and whose it is."""
+
+    type: object
+    stored: str
+    serializer: Serializer
 
 
 class Serializers:
@@ -74,7 +84,7 @@ class Serializers:
         for serializer in self._all:
             _check_name(serializer, self._by_name)
             self._by_name[serializer.name] = serializer
-        self._by_type: dict[object, Serializer] = {}
+        self._kinds: dict[object, _Kind] = {}
         self._upcast = dict(upcast or {})
         self._sealer = sealer
         self._redact = redact
@@ -90,10 +100,7 @@ class Serializers:
         Raises:
             NoSerializer: If none handles it.
         """
-        found = self._by_type.get(type_)
-        if found is None:
-            found = self._by_type[type_] = self._find(_present(type_))
-        return found
+        return self._kind(type_).serializer
 
     def named(self, name: str) -> Serializer:
         """Return the serializer that calls itself *name*, for a row that was stored by it.
@@ -105,7 +112,16 @@ class Serializers:
             raise LookupError(f"no serializer is called {name!r}; there are {', '.join(self._by_name)}")
         return self._by_name[name]
 
-    def pack(self, type_: object, value: object, *, run_id: str, key: str) -> Packed:
+    def plain(self, type_: object, value: object) -> bytes:
+        """Return the bytes of *value*, which is not None, before they are sealed: compare and digest these.
+
+        Raises:
+            NoSerializer: If no serializer handles *type_*.
+            Unstorable: If the value has no bytes.
+        """
+        return self._kind(type_).serializer.dumps(value)
+
+    def pack(self, type_: object, value: object, *, run_id: str, key: str, plain: bytes | None = None) -> Packed:
         """Make *value* ready for the row *key* of *run_id*, and read it back to be sure that one can.
 
         Args:
@@ -113,24 +129,27 @@ class Serializers:
             value: The value; None is stored as such.
             run_id: The run whose row it is.
             key: The storage key of the row.
+            plain: What `plain` returned for it, if it was asked.
 
         Raises:
             NoSerializer: If no serializer handles *type_*.
             Unstorable: If the value has no bytes, or they would be read back as something else.
         """
-        type_ = _present(type_)
         if value is None:
-            return self._packed(type_, NONE, b"", None, None, run_id, key)
-        serializer = self.of(type_)
-        body = serializer.dumps(value)
+            return self._packed(storage_key(_present(type_)), NONE, b"", None, None, run_id, key)
+        kind = self._kind(type_)
+        serializer, present = kind.serializer, kind.type
+        body = serializer.dumps(value) if plain is None else plain
         try:
-            again = serializer.loads(type_, body)
+            again = serializer.loads(present, body)
         except Exception as error:
-            raise Unstorable(label(type_), f"it could not be read back ({error})", _RETURN.format(label(type_))) from error
+            name = label(present)
+            raise Unstorable(name, f"it could not be read back ({error})", _RETURN.format(name)) from error
         if not same(value, again):
-            raise Unstorable(label(type_), "it would be read back as another value", _RETURN.format(label(type_)))
+            name = label(present)
+            raise Unstorable(name, "it would be read back as another value", _RETURN.format(name))
         view = self._view(serializer, value, len(body), key)
-        return self._packed(type_, serializer.name, body, view, again, run_id, key)
+        return self._packed(kind.stored, serializer.name, body, view, again, run_id, key)
 
     def unpack(self, type_: object, stored: Stored, *, run_id: str, key: str) -> Any:
         """Return the value in the row *key* of *run_id*; None where None was stored.
@@ -138,10 +157,9 @@ class Serializers:
         Raises:
             Undecodable: If it cannot be read. Nothing may be computed in its place.
         """
-        type_ = _present(type_)
         try:
             name, body = self.opened(stored, run_id=run_id, key=key)
-            return None if name == NONE else self._load(type_, name, stored.type, body)
+            return None if name == NONE else self._load(self._kind(type_), name, stored.type, body)
         except Exception as error:
             reason = str(error) or type(error).__name__
             raise Undecodable(run_id, key, stored.serializer, stored.type, reason) from error
@@ -166,26 +184,35 @@ class Serializers:
         reason = self._json.refusal(type_) or "no serializer handles it"
         raise NoSerializer(label(type_), reason, place(type_))
 
-    def _load(self, type_: object, name: str, stored_type: str, body: bytes) -> object:
+    def _kind(self, type_: object) -> _Kind:
+        found = self._kinds.get(type_)
+        if found is None:
+            present = _present(type_)
+            found = self._kinds[type_] = _Kind(present, storage_key(present), self._find(present))
+        return found
+
+    def _load(self, kind: _Kind, name: str, stored_type: str, body: bytes) -> object:
         upcast = self._upcast.get(stored_type)
-        serializer = self.named(name)
-        if stored_type == storage_key(type_):
+        serializer = kind.serializer if name == kind.serializer.name else self.named(name)
+        if stored_type == kind.stored:
             try:
-                return serializer.loads(type_, body)
+                return serializer.loads(kind.type, body)
             except Exception:
                 if upcast is None:
                     raise
         if upcast is None:
-            raise ValueError(f"it is a {stored_type}, and a {storage_key(type_)} is asked for")
+            raise ValueError(f"it is a {stored_type}, and a {kind.stored} is asked for")
         # A class is callable as well, but naming one means "it is called so now".
         renamed = isinstance(upcast, type) or bool(get_args(upcast))
         value = serializer.loads(upcast, body) if renamed else upcast(body)
-        if renamed and storage_key(upcast) != storage_key(type_):
-            raise ValueError(f"the upcast gives a {storage_key(upcast)}, and a {storage_key(type_)} is asked for")
+        if renamed and storage_key(upcast) != kind.stored:
+            raise ValueError(f"the upcast gives a {storage_key(upcast)}, and a {kind.stored} is asked for")
         return value
 
-    def _packed(self, type_: object, name: str, body: bytes, view: str | None, value: object, run_id: str, key: str) -> Packed:
-        type_name, sealed = storage_key(type_), body
+    def _packed(
+        self, type_name: str, name: str, body: bytes, view: str | None, value: object, run_id: str, key: str
+    ) -> Packed:
+        sealed = body
         if self._sealer is not None:
             seal, sealed = self._sealer.seal(body, _context(run_id, key, name, type_name))
             name = f"{name}+{seal}"
