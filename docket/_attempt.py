@@ -123,23 +123,17 @@ class Attempt:
             return body(run if deadline is None else dataclasses.replace(run, deadline=deadline), *values)
 
         work = CertifiedStep(
-            run_id=self._known.home(step),
-            step=step,
-            call=call,
-            made_from=sources,
-            inputs=inputs,
-            record=record,
-            values=values,
-            wait=self._wait,
-            replace=record is not None and record.state == "certified",
-        )
+            self._known.home(step), step, call, sources, inputs, record, values,
+            replace=record is not None and record.state == "certified", wait=self._wait,
+        )  # fmt: skip
         begun = time.perf_counter()
         try:
             value, record = await self._certifier.value(work)
         except InDoubt as error:
             self._tell("in_doubt", step, time.perf_counter() - begun, error)
             raise
-        self._tell("certified", step, time.perf_counter() - begun)
+        if self._calls.observer is not None:
+            self._tell("certified", step, time.perf_counter() - begun)
         self._known.certified(step, record)
         return value
 

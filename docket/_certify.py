@@ -7,9 +7,12 @@ the step is called, and the result is certified before anyone sees it.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import random
 import uuid
+from collections.abc import Coroutine
+from typing import Any
 
 from docket._calling import Calling
 from docket._leases import Heart
@@ -17,7 +20,7 @@ from docket._names import LONGEST
 from docket._reconcile import NOT_APPLIED, ask, places
 from docket._record import Record
 from docket._step import Run
-from docket._storing import Blobs, CertifiedStep, Storing, in_doubt, is_cancelled, refusal
+from docket._storing import LIMIT, Blobs, CertifiedStep, Storing, in_doubt, is_cancelled, refusal
 from docket._transaction import transact
 from docket._types import label
 from docket._wiring import Wiring
@@ -84,8 +87,8 @@ class Certifier(Storing):
             if step.options.reconcile is not None:
                 places(step.options.reconcile, step)
 
-    async def value(self, work: CertifiedStep) -> tuple[object, Record]:
-        """Return the certified result of a step, making it if it is not there, and the record it stands in.
+    def value(self, work: CertifiedStep) -> Coroutine[Any, Any, tuple[object, Record]]:
+        """Return, awaited, the certified result of a step, making it if it is not there, and the record it stands in.
 
         Raises:
             Busy: Somebody else is at it and did not finish in time.
@@ -97,14 +100,13 @@ class Certifier(Storing):
         options = work.step.options
         unclaimed = options.cache_result == "at_least_once" and not options.exclusive
         if unclaimed and (work.replace or _is_free(work.record)):
-            return await self._unclaimed(work)
-        standing = work.record
-        if work.replace and standing is not None and standing.state == "certified":
-            standing = await self._supersede(work, standing)
-        return await self._made(work, standing)
+            return self._unclaimed(work)
+        return self._made(work, work.record)
 
     async def _made(self, work: CertifiedStep, standing: Record | None) -> tuple[object, Record]:
         """Look, and do what the row asks for, until there is a result or none can be had."""
+        if work.replace and standing is work.record and standing is not None and standing.state == "certified":
+            standing = await self._supersede(work, standing)
         loop = asyncio.get_running_loop()
         pause, end = POLL[0], loop.time() + (self._wait if work.wait is None else work.wait)
         while True:
@@ -187,7 +189,9 @@ class Certifier(Storing):
 
     async def _finish(self, work: CertifiedStep, claimed: Record, value: object) -> tuple[object, Record]:
         try:
-            packed = await finished(lambda: self.pack(work.run_id, work.step, value))
+            packed = self.packed(work.run_id, work.step, value)
+            if len(packed.stored.body) > LIMIT:
+                packed = await finished(functools.partial(self.put, work.run_id, work.step, packed))
         except NotCertified as error:
             await self.leave(work, claimed, "doubt", "doubted", "unstorable", error)
             raise
@@ -244,7 +248,9 @@ class Certifier(Storing):
         """Run an at-least-once step that nobody holds; the first of several writers wins."""
         try:
             value = await work.call(Run(work.run_id, work.step.name, work.step.key))
-            packed = await finished(lambda: self.pack(work.run_id, work.step, value))
+            packed = self.packed(work.run_id, work.step, value)
+            if len(packed.stored.body) > LIMIT:
+                packed = await finished(functools.partial(self.put, work.run_id, work.step, packed))
         except (Refused, NotCertified) as error:
             standing = await self._leave_unclaimed(work, error)
             if standing is not None and standing.state == "certified":  # somebody else was first, with a result

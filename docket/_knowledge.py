@@ -167,8 +167,9 @@ class Knowledge:
         """Return what the result of *step* is made from, and the inputs among it."""
         found = made_from(self._wiring, made, step, self._source)
         # What a shared result is made from is recorded with it, and with what this run makes of it.
-        names = found.inputs.keys() | found.deep.keys() if self._homes else found.inputs.keys()
-        return found, tuple(one for key, one in self._recorded.items() if self._wiring.name(key) in names)
+        consumed = found.inputs.keys() | found.deep.keys() if self._homes else found.inputs
+        names = self._wiring.names
+        return found, tuple([one for key, one in self._recorded.items() if names[key] in consumed])
 
     def record(self, step: Step) -> Record | None:
         """Return what is recorded about the result of *step*."""

@@ -122,20 +122,38 @@ class Storing:
         Raises:
             NotCertified: It cannot be stored.
         """
+        packed = self.packed(run_id, step, value)
+        return packed if len(packed.stored.body) <= LIMIT else await self.put(run_id, step, packed)
+
+    def packed(self, run_id: str, step: Step, value: object) -> Packed:
+        """Return a step's result as it is stored; if it has more bytes than `LIMIT`, they are still to be `put`.
+
+        Raises:
+            NotCertified: It cannot be stored.
+        """
         try:
             packed = self.serializers.pack(step.gives, value, run_id=run_id, key=step.key)
-            if len(packed.stored.body) <= LIMIT:
-                return packed
-            if self.blobs is None:
+            if len(packed.stored.body) > LIMIT and self.blobs is None:
                 raise ValueError(
                     f"it has {len(packed.stored.body):,} bytes, and a row takes {LIMIT:,}; give Docket(blobs=BlobStore(...)) "
                     "somewhere to put it, or return a reference"
                 )
-            blob = await self.blobs.put(run_id, step.key, packed.stored.body)
         except Exception as error:
             raise self._not_certified(run_id, step, value, error) from error
-        stored = Stored(packed.stored.serializer, packed.stored.type, b"", None, blob)
-        return Packed(stored, packed.plain, packed.value)
+        return packed
+
+    async def put(self, run_id: str, step: Step, packed: Packed) -> Packed:
+        """Put the bytes of a large result into the blob store; return it with their address in their place.
+
+        Raises:
+            NotCertified: The store did not take them.
+        """
+        assert self.blobs is not None  # noqa: S101 - `packed` has refused what is too large without one
+        try:
+            blob = await self.blobs.put(run_id, step.key, packed.stored.body)
+        except Exception as error:
+            raise self._not_certified(run_id, step, packed.value, error) from error
+        return Packed(Stored(packed.stored.serializer, packed.stored.type, b"", None, blob), packed.plain, packed.value)
 
     def recorded(self, run_id: str, key: Key, value: object, known: Mapping[tuple[str, str], Stored]) -> Input:
         """Return an input as it is recorded beside what is made from it.

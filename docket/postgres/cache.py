@@ -67,7 +67,10 @@ class PostgresCache:
             SchemaMissing: The tables are not there.
         """
         line = self._here()
-        return await self._known(line, lambda: line.loads(run_id), READ_PATIENCE)
+        try:
+            return await line.loads(run_id)
+        except (Exception, asyncio.CancelledError) as error:
+            return await self._repeated(line, lambda: line.loads(run_id), READ_PATIENCE, error)
 
     async def claim(self, claim: Claim, /) -> Record:
         """Claim a result if it may be claimed; return what stands. One statement, one more if it was not granted."""
@@ -162,25 +165,30 @@ class PostgresCache:
             self._loop = loop
         return self._line
 
-    async def _fitted(self, line: Line, item: T, send: Callable[[T], Awaitable[Record | None]]) -> Record | None:
-        """Send *item*; without its projections if they are what the database refuses, since those are expendable."""
-        try:
-            return await self._known(line, lambda: send(item), self._patience)
-        except asyncpg.PostgresError as error:
-            plain = _without_views(item)
-            if plain == item or not is_bad_value(error):
-                raise
-            return await self._known(line, lambda: send(plain), self._patience)
-
     async def _stands(self, line: Line, item: T, send: Callable[[T], Awaitable[Record | None]]) -> Record:
         while True:
-            written = await self._fitted(line, item, send)
+            try:
+                written = await send(item)
+            except (Exception, asyncio.CancelledError) as error:
+                written = await self._fitted(line, item, send, error)
             if written is not None:
                 return written
             found = await self._known(line, lambda: line.loads(item.run_id), self._patience)
             if item.key in found.results:
                 return found.results[item.key]
             # The row that stood in the way was purged in between: now there is room.
+
+    async def _fitted(
+        self, line: Line, item: T, send: Callable[[T], Awaitable[Record | None]], error: BaseException
+    ) -> Record | None:
+        """Send *item* again; without its projections if they are what the database refuses, since those are expendable."""
+        try:
+            return await self._repeated(line, lambda: send(item), self._patience, error)
+        except asyncpg.PostgresError as refused:
+            plain = _without_views(item)
+            if plain == item or not is_bad_value(refused):
+                raise
+            return await self._known(line, lambda: send(plain), self._patience)
 
     async def _known(self, line: Line, attempt: Callable[[], Awaitable[A]], patience: float) -> A:
         try:

@@ -44,26 +44,29 @@ class Coalescer(Generic[Item, Answer]):
         self._senders: set[asyncio.Task[None]] = set()
         self._in_flight = 0
 
-    async def __call__(self, item: Item, /) -> Answer:
-        """Send *item* with the next statement and return its answer.
+    def __call__(self, item: Item, /) -> Awaitable[Answer]:
+        """Send *item* with the next statement; await the answer.
 
         A caller that is cancelled stops waiting; its item may be sent all the same.
         """
         if self._in_flight < IN_FLIGHT and not self._waiting:
-            # Alone on the road: no task, no future, no further turn of the loop.
-            self._in_flight += 1
-            try:
-                (answer,) = await self._send([item])
-            finally:
-                self._in_flight -= 1
-                if self._waiting:
-                    self._start()
-            return answer
+            return self._sent_alone(item)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if self._in_flight < IN_FLIGHT:
             self._start()
-        return await future
+        return future
+
+    async def _sent_alone(self, item: Item) -> Answer:
+        # Alone on the road: no task, no future, no further turn of the loop.
+        self._in_flight += 1
+        try:
+            (answer,) = await self._send([item])
+        finally:
+            self._in_flight -= 1
+            if self._waiting:
+                self._start()
+        return answer
 
     def _start(self) -> None:
         # A task that nobody's cancellation reaches, since it works for several callers.
