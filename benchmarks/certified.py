@@ -153,21 +153,22 @@ async def fill(dsn: str, runs: int) -> None:
     await database.close()
 
 
-async def history(dsn: str, runs: int, rounds: int, stored: int) -> float:
-    """Return what a cold run costs with *stored* runs in the tables, divided by what it costs with a thousand."""
-    await fill(dsn, 1_000)
-    few = [await _cold(dsn, f"few-{number}", runs) for number in range(rounds)]
-    await fill_more(dsn, stored)
-    many = [await _cold(dsn, f"many-{number}", runs) for number in range(rounds)]
-    return statistics.median(many) / statistics.median(few)
+async def history(server: str, runs: int, rounds: int, stored: int) -> float:
+    """Return what a cold run costs with *stored* runs in the tables, divided by what it costs with a thousand.
 
-
-async def fill_more(dsn: str, stored: int) -> None:
-    """Empty the tables and store that many runs."""
-    database = await asyncpg.connect(dsn)
-    await database.execute("TRUNCATE docket.result, docket.input")
-    await database.close()
-    await fill(dsn, stored)
+    Two databases take turns; the figure is the median over the rounds.
+    """
+    async with fresh_database(server, prefix="docket_few") as few, fresh_database(server, prefix="docket_many") as many:
+        for dsn, count in ((few, 1_000), (many, stored)):
+            database = await asyncpg.connect(dsn)
+            await database.execute(SCHEMA.read_text())
+            await database.close()
+            await fill(dsn, count)
+        ratios: list[float] = []
+        for number in range(rounds):
+            cost = [await _cold(dsn, f"{number}", runs) for dsn in (few, many)]
+            ratios.append(cost[1] / cost[0])
+    return statistics.median(ratios)
 
 
 async def _cold(dsn: str, name: str, runs: int) -> float:
@@ -198,7 +199,7 @@ async def main(arguments: argparse.Namespace) -> None:
             share = ratio(many, kind, "docket, at least once", "floor, coalescing")
             print(f"64 at a time, {kind:8}      {share:.2f}x floor, coalescing")
         if arguments.stored:
-            slower = await history(dsn, arguments.runs, arguments.rounds, arguments.stored)
+            slower = await history(server, arguments.runs, arguments.rounds, arguments.stored)
             print(f"{arguments.stored:,} stored runs:       {slower:.2f}x a thousand")
 
 
