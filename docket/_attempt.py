@@ -23,7 +23,7 @@ from docket._sharing import Job, Work
 from docket._step import Run, Step
 from docket._types import Key
 from docket._wiring import Wiring
-from docket.errors import InDoubt
+from docket.errors import InDoubt, InputsChanged
 from docket.telemetry import Event, Kind, tell
 
 
@@ -132,10 +132,19 @@ class Attempt:
         except InDoubt as error:
             self._tell("in_doubt", step, time.perf_counter() - begun, error)
             raise
+        except InputsChanged:
+            await self._refuse_changed(step)  # by the names of the fields, if it finds them
+            raise
         if self._calls.observer is not None:
             self._tell("certified", step, time.perf_counter() - begun)
         self._known.certified(step, record)
         return value
+
+    async def _refuse_changed(self, step: Step) -> None:
+        """Look again at a run that somebody else began at the same time with other inputs, and refuse it as a plan would."""
+        now = Knowledge(self._wiring, self._certifier, self._run_id, self._inputs)
+        await now.load(step.gives)
+        now.refuse(now.plan(step.gives))
 
     def _tell(self, kind: Kind, step: Step, seconds: float | None = None, error: Exception | None = None) -> None:
         if (observer := self._calls.observer) is not None:

@@ -308,8 +308,8 @@ class SchemaMissing(RunError):
 
     def __init__(self, run_id: str, schema: str, reason: str) -> None:
         self.schema = schema
+        apply = "python -m docket schema apply"
+        fix = f"{apply}, or psql -f schema.sql" if schema == "docket" else f"{apply} --schema {schema}"
         super().__init__(
-            run_id,
-            f"the tables of schema {schema!r} are not in this database ({reason}); apply schema.sql: "
-            f"python -m docket schema apply, or psql -f schema.sql",
+            run_id, f"the tables of schema {schema!r} are not in this database ({reason}); apply schema.sql: {fix}"
         )
