@@ -29,9 +29,9 @@ class Line:
         self.database = Database(source, options)
         self._transactions: asyncio.Semaphore | None = None
         self.loads: Coalescer[str, Records] = Coalescer(self._send_loads, lambda run_id: run_id, is_bad_value)
-        self.claims: Coalescer[Claim, Record | None] = Coalescer(self._send_claims, _row_of, is_bad_value)
+        self.claims: Coalescer[Claim, Record | None] = Coalescer(self._send_claims, _row_of, is_bad_value, company=True)
         self.certificates: Coalescer[Certificate, Record | None] = Coalescer(
-            self._send_certificates, _row_of, is_bad_value
+            self._send_certificates, _row_of, is_bad_value, company=True
         )
 
     async def transactions(self) -> asyncio.Semaphore:
