@@ -35,10 +35,12 @@ class PgQueuerQueue:
 
     Workers are PgQueuer's own; the function that builds one says which queues it works on::
 
-        async def worker() -> PgQueuer:  # pgq run shop.app:worker
-            pgq = PgQueuer.from_asyncpg_connection(await asyncpg.connect(DSN))
-            queue.work_on(pgq, "orders")
-            return pgq
+        @asynccontextmanager
+        async def worker() -> AsyncGenerator[PgQueuer]:  # pgq run shop.app:worker
+            async with asyncpg.create_pool(DSN) as pool:
+                pgq = PgQueuer.from_asyncpg_pool(pool)
+                queue.work_on(pgq, "orders")
+                yield pgq
 
     A job's headers hold its run id and target. One that failed for good is held by PgQueuer (``pgq failed``, ``pgq requeue``);
     its log says why, in ``traceback``. ``views.sql`` beside this file joins the two.

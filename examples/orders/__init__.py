@@ -1,7 +1,7 @@
 """An order from request to shipment, while workers are killed.
 
 `app` is what a team would write: the steps and their Docket. `provider` plays the payment provider.
-``python -m examples.orders`` runs twenty orders through real workers and kills two of them.
+``python -m examples.orders`` runs twenty orders through real workers and kills two of them; ``--queue`` says whose workers.
 """
 
 from examples.orders.app import d as d

@@ -6,9 +6,11 @@ import asyncio
 import os
 
 import procrastinate
+from procrastinate.connector import BaseConnector
 
 from docket import Docket, Graph, Run
 from docket.postgres import PostgresCache
+from docket.queue import QueueDriver
 from docket_procrastinate import AsyncpgConnector, ProcrastinateQueue
 from examples.orders.orders_pb2 import ChargeResult, OrderRequest, Reservation, Shipment, ValidOrder
 from examples.orders.provider import PaymentProvider
@@ -65,18 +67,25 @@ async def CreateShipment(charge: ChargeResult, reservation: Reservation) -> Ship
     )
 
 
-def build(dsn: str) -> tuple[Docket, procrastinate.App]:
-    """Put the steps on the database at *dsn*. Nothing is opened until it is used."""
+def docket_on(dsn: str, queue: QueueDriver) -> Docket:
+    """Put the steps on the database at *dsn* and on a queue. Nothing is opened until it is used."""
+    d = Docket(cache=PostgresCache(dsn), queue=queue, lease=2.0)
+    d.include(orders)
+    d.provide(PaymentProvider, PaymentProvider(dsn))
+    return d
+
+
+def build(dsn: str, connector: BaseConnector | None = None) -> tuple[Docket, procrastinate.App]:
+    """Put the steps on the database at *dsn* and on Procrastinate's queue there."""
     app = procrastinate.App(
-        connector=AsyncpgConnector(dsn),
+        connector=connector or AsyncpgConnector(dsn),
         # The demo kills workers and has no minute to wait; in production leave the defaults.
         worker_defaults={"update_heartbeat_interval": 0.5, "fetch_job_polling_interval": 0.5},
     )
     queue = ProcrastinateQueue(app, backoff=0.5, rescue_after=1.5, rescue_cron="* * * * * */1", rescues=100)
-    d = Docket(cache=PostgresCache(dsn), queue=queue, lease=2.0)
-    d.include(orders)
-    d.provide(PaymentProvider, PaymentProvider(dsn))
-    return d, app
+    return docket_on(dsn, queue), app
 
 
-d, procrastinate_app = build(os.environ.get("DATABASE_URL") or "postgresql://postgres@127.0.0.1:5432/postgres")
+DSN = os.environ.get("DATABASE_URL") or "postgresql://postgres@127.0.0.1:5432/postgres"
+
+d, procrastinate_app = build(DSN)

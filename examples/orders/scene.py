@@ -9,15 +9,14 @@ from types import TracebackType
 from typing import Self
 
 import asyncpg
-from procrastinate.schema import SchemaManager
 from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from examples.orders.app import QUEUE, CreateShipment, build
 from examples.orders.orders_pb2 import ChargeResult, OrderRequest
 from examples.orders.provider import LEDGER, PaymentProvider
+from examples.orders.queues import Queue
 from examples.orders.workers import Workers
 
 ORDERS = 20
@@ -26,6 +25,11 @@ PATIENCE = 90.0
 """Seconds after which the demo gives up; it takes about ten."""
 
 SCHEMA = Path(__file__).parents[2] / "schema.sql"
+
+SALES = """
+CREATE SCHEMA shop;
+CREATE TABLE shop.sale (order_id text PRIMARY KEY, request bytea NOT NULL);
+"""
 
 STATES = """
 SELECT count(*) FILTER (WHERE key = 'orders.Reservation' AND state = 'certified') AS reserved,
@@ -67,12 +71,12 @@ class Scene:
 
     Args:
         dsn: An empty database.
+        queue: What the orders are handed over by, on that database.
     """
 
-    def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
-        self._d, self._app = build(dsn)
-        self._workers = Workers(dsn)
+    def __init__(self, dsn: str, queue: Queue) -> None:
+        self._dsn, self._queue = dsn, queue
+        self._workers = Workers(dsn, queue.worker)
         self._provider = PaymentProvider(dsn)
         self._console = Console()
         self._progress = Progress(TextColumn("{task.description:<9}"), BarColumn(30), MofNCompleteColumn())
@@ -84,15 +88,16 @@ class Scene:
     async def __aenter__(self) -> Self:
         self._sql = await asyncpg.connect(self._dsn)
         await self._sql.execute(SCHEMA.read_text())
-        await self._sql.execute(SchemaManager.get_schema())
+        await self._sql.execute(SALES)
         await self._sql.execute(LEDGER)
+        await self._queue.lay_tables(self._sql)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._workers.stop()
-        await self._d.close()
+        await self._queue.d.close()
         await self._sql.close()
 
     def say(self, text: str) -> None:
@@ -105,7 +110,7 @@ class Scene:
             await self._enqueue()
             for _ in range(WORKERS):
                 self._workers.start()
-            self.say(f"{WORKERS} workers started: [cyan]procrastinate worker -q {QUEUE}[/]")
+            self.say(f"{WORKERS} workers started: [cyan]{self._queue.called}[/]")
             await self._kill_when(BOOKED_NOT_CERTIFIED, "in the middle of its charge: booked, answer not yet here")
             await self._kill_when(CHARGED_NOT_SHIPPED, "between charge and shipment")
             over = await self._until_nothing_moves(ORDERS)
@@ -121,8 +126,10 @@ class Scene:
                 order_id=f"order-{number:02}", customer=f"customer-{number % 7}", sku=f"sku-{number % 5}",
                 quantity=1 + number % 3, amount_cents=990 + 137 * number,
             )  # fmt: skip
-            await self._d.enqueue(QUEUE, CreateShipment, order, run_id=order.order_id)
-        self.say(f"{ORDERS} orders enqueued")
+            async with self._sql.transaction():
+                await self._sql.execute("INSERT INTO shop.sale VALUES ($1, $2)", order.order_id, order.SerializeToString())
+                await self._queue.enqueue(self._sql, order.order_id, order)
+        self.say(f"{ORDERS} orders placed")
 
     async def _look(self) -> asyncpg.Record:
         row = await self._sql.fetchrow(STATES)
@@ -143,6 +150,8 @@ class Scene:
                     other = self._workers.start()
                     self.say(f"[red]worker {pid} killed[/] {moment} ({found['run_id']}); worker {other} started")
                     return
+            if not self._workers.alive:
+                break
             await asyncio.sleep(0.01)
         raise TimeoutError(f"no worker was caught {moment}; the workers said:\n{self._workers.log[-4000:]}")
 
@@ -164,11 +173,11 @@ class Scene:
             booked = await self._provider.find(run_id)
             if booked is not None:
                 self.say(f"{run_id}: the provider has booked {booked.charge_id}: [green]settle[/] with it")
-                await self._d.settle(run_id, ChargeResult, booked, note="found in the provider's ledger")
+                await self._queue.d.settle(run_id, ChargeResult, booked, note="found in the provider's ledger")
             else:
                 self.say(f"{run_id}: the provider knows nothing of it: [green]release[/], it may run again")
-                await self._d.release(run_id, ChargeResult, note="not in the provider's ledger")
-            await self._d.enqueue(QUEUE, CreateShipment, run_id=run_id)
+                await self._queue.d.release(run_id, ChargeResult, note="not in the provider's ledger")
+            await self._queue.enqueue(self._sql, run_id)
         return [run_id for (run_id,) in doubts]
 
     async def _rows(self) -> list[asyncpg.Record]:

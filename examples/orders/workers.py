@@ -1,4 +1,4 @@
-"""Worker processes: Procrastinate's own command, started and killed."""
+"""Worker processes: the queue's own command, started and killed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-
-from examples.orders.app import QUEUE
 
 
 class Workers:
@@ -19,24 +17,23 @@ class Workers:
 
     Args:
         dsn: The database that the workers find in ``DATABASE_URL``.
+        command: What starts one.
     """
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, command: Sequence[str]) -> None:
+        self._command = command
         self._environment = {**os.environ, "DATABASE_URL": dsn}
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._log = Path(tempfile.mkstemp(prefix="docket-orders-", suffix=".log")[1])
 
     def start(self) -> int:
         """Start one worker; return its process id."""
-        command = [sys.executable, "-m", "procrastinate", "--app=examples.orders.app.procrastinate_app", "worker"]
         # Should this process be killed, its workers must not stay behind. The signal is set by the child: if we died before
         # that, the child has another parent by now and must not begin at all.
         begins = ["sh", "-c", 'test "$PPID" = "$0" && exec "$@"', str(os.getpid())]
         with_us = ["setpriv", "--pdeathsig", "KILL", *begins] if shutil.which("setpriv") else []
         with self._log.open("ab") as log:
-            process = subprocess.Popen(
-                [*with_us, *command, "-q", QUEUE, "-c", "1"], env=self._environment, stdout=log, stderr=log
-            )
+            process = subprocess.Popen([*with_us, *self._command], env=self._environment, stdout=log, stderr=log)
         self._processes[process.pid] = process
         return process.pid
 

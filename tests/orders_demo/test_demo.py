@@ -17,6 +17,7 @@ from docket.postgres.embedded import fresh_database
 from examples.orders.app import QUEUE, CreateShipment, build
 from examples.orders.orders_pb2 import ChargeResult, OrderRequest
 from examples.orders.provider import LEDGER, PaymentProvider
+from examples.orders.queues import QUEUES, OnProcrastinate
 from examples.orders.workers import Workers
 from tests.database import SCHEMA, connected
 
@@ -37,10 +38,11 @@ async def shop(server: str) -> AsyncGenerator[str]:
         yield dsn
 
 
-async def test_the_demo_ends_well_by_itself(server: str) -> None:
+@pytest.mark.parametrize("queue", QUEUES)
+async def test_the_demo_ends_well_by_itself(queue: str, server: str) -> None:
     """``python -m examples.orders`` exits with 0 and says that every order is shipped and none was charged twice."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "examples.orders",
+        sys.executable, "-m", "examples.orders", "--queue", queue,
         env={**os.environ, "DATABASE_URL": server}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     out, _ = await process.communicate()
@@ -56,7 +58,7 @@ async def test_the_demo_ends_well_by_itself(server: str) -> None:
 async def test_killing_workers_at_any_moment_never_charges_twice(shop: str) -> None:
     """Workers die every few tenths of a second; in the end each order is booked once and shipped once."""
     d, _ = build(shop)
-    workers = Workers(shop)
+    workers = Workers(shop, OnProcrastinate(shop).worker)
     randomly = random.Random(7)
     async with connected(shop) as sql:
         try:
@@ -89,8 +91,8 @@ async def test_killing_the_demo_itself_leaves_no_worker_and_no_second_charge(ser
             sys.executable, "-m", "examples.orders",
             env={**os.environ, "DATABASE_URL": server}, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
-        database = await _new_demo_database(sql, before)
-        await _until_something_is_booked(server, database)
+        database = await _new_demo_database(sql, before, process)
+        await _until_something_is_booked(server, database, process)
         process.send_signal(signal.SIGKILL)
         await process.wait()
         try:
@@ -128,23 +130,27 @@ async def _decide_until_shipped(sql: asyncpg.Connection[asyncpg.Record], dsn: st
         await d.close()
 
 
-async def _new_demo_database(sql: asyncpg.Connection[asyncpg.Record], before: set[str]) -> str:
-    while True:
+async def _new_demo_database(
+    sql: asyncpg.Connection[asyncpg.Record], before: set[str], demo: asyncio.subprocess.Process
+) -> str:
+    while demo.returncode is None:
         rows = await sql.fetch("SELECT datname FROM pg_database WHERE datname LIKE 'docket_orders_%'")
         found: set[str] = {name for (name,) in rows}
         if found - before:
             return (found - before).pop()
         await asyncio.sleep(0.02)
+    pytest.fail(f"the demo ended with {demo.returncode} before it had a database")
 
 
-async def _until_something_is_booked(server: str, database: str) -> None:
+async def _until_something_is_booked(server: str, database: str, demo: asyncio.subprocess.Process) -> None:
     async with connected(server.rpartition("/")[0] + "/" + database) as sql:
-        while True:
+        while demo.returncode is None:
             if await sql.fetchval("SELECT to_regclass('provider.ledger') IS NOT NULL") and await sql.fetchval(
                 "SELECT count(*) FROM provider.ledger"
             ):
                 return
             await asyncio.sleep(0.02)
+    pytest.fail(f"the demo ended with {demo.returncode} before anything was booked")
 
 
 async def _connections_left(sql: asyncpg.Connection[asyncpg.Record], database: str) -> int:
