@@ -115,9 +115,11 @@ class Scene:
             await self._kill_when(CHARGED_NOT_SHIPPED, "between charge and shipment")
             over = await self._until_nothing_moves(ORDERS)
         await self._show("What the certified results and the provider's ledger say")
-        settled = await self._settle()
-        with Live(self._progress, console=self._console, refresh_per_second=10, transient=True):
-            over = over and await self._until_nothing_moves(ORDERS)
+        settled: list[str] = []
+        while over and (decided := await self._settle()):
+            settled += decided
+            with Live(self._progress, console=self._console, refresh_per_second=10, transient=True):
+                over = await self._until_nothing_moves(ORDERS)
         return over and await self._verdict(settled)
 
     async def _enqueue(self) -> None:

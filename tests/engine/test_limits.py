@@ -205,7 +205,9 @@ async def test_run_past_its_deadline(where: str) -> None:
     @d.step(cache_result="at_least_once")
     async def charge_card(order: Order, run: Run) -> Charge:
         seen.append(run.deadline)
-        await asyncio.sleep(0.05)
+        ((work, _),) = d._shared._under_way.values()  # pyright: ignore[reportPrivateUsage]
+        while not work.abandoned:
+            await asyncio.sleep(0.001)
         return Charge()
 
     @d.step

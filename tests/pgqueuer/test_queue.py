@@ -55,7 +55,7 @@ class Rig:
                 pgq.qm.run(
                     dequeue_timeout=timedelta(seconds=0.05),
                     batch_size=1,
-                    heartbeat_timeout=timedelta(seconds=2),
+                    heartbeat_timeout=timedelta(seconds=30),
                     log_aggregation_interval=timedelta(0),
                 )
             )

@@ -33,14 +33,14 @@ class Shop:
     Args:
         dsn: Where the queue is.
         connector: The app's connector; asyncpg's if absent.
-        options: For the driver.
+        options: For the driver. By default no worker of this process counts as dead, however busy the machine is.
     """
 
     def __init__(self, dsn: str, connector: procrastinate.BaseConnector | None = None, **options: Any) -> None:
         self.dsn = dsn
         self.app = procrastinate.App(connector=connector or AsyncpgConnector(dsn))
         defaults: dict[str, Any] = {
-            "attempts": 3, "backoff": 0.05, "longest": 0.1, "rescue_after": 1.0, "rescue_cron": "* * * * * */1",
+            "attempts": 3, "backoff": 0.05, "longest": 0.1, "rescue_after": 60.0, "rescue_cron": "* * * * * */1",
         }  # fmt: skip
         self.queue = ProcrastinateQueue(self.app, **{**defaults, **options})
 

@@ -38,7 +38,7 @@ class Rig:
         self._dsn, self._caller = dsn, caller
         self.app = procrastinate.App(connector=CONNECTORS[connector](dsn))
         self.queue = ProcrastinateQueue(
-            self.app, attempts=ATTEMPTS, backoff=0.05, longest=0.1, rescue_after=1.0, rescue_cron="* * * * * */1"
+            self.app, attempts=ATTEMPTS, backoff=0.05, longest=0.1, rescue_after=60.0, rescue_cron="* * * * * */1"
         )
 
     @asynccontextmanager
@@ -62,10 +62,10 @@ class Rig:
         return asyncpg_transaction(self._dsn) if self._caller == "asyncpg" else psycopg_transaction(self._dsn)
 
     async def strand(self) -> None:
-        """Leave the job as its worker does that was killed two seconds ago."""
+        """Leave the job as its worker does that was killed an hour ago."""
         async with connected(self._dsn) as connection:
             await connection.execute(
-                "WITH worker AS (INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now() - interval '2 s')"
+                "WITH worker AS (INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now() - interval '1 hour')"
                 " RETURNING id) UPDATE procrastinate_jobs SET status = 'doing', worker_id = (SELECT id FROM worker)"
             )
 

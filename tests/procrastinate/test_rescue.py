@@ -29,8 +29,6 @@ async def marked(dsn: str) -> AsyncGenerator[str]:
         await connection.execute("DROP TABLE mark")
 
 
-
-
 async def test_a_killed_worker_leaves_a_doubt_and_no_second_charge(marked: str) -> None:
     """The job is worked on by another; the charge that was under way is reported, not repeated."""
     d, shop = build(marked)
@@ -160,14 +158,21 @@ async def test_a_live_workers_job_is_left_alone(dsn: str) -> None:
     """A job under way is neither put back nor touched, however often the rescue looks."""
     shop = Shop(dsn)
     orders = Orders(MemoryCache(), shop.queue)
-    orders.shipping = lambda: asyncio.sleep(2.5)
+    shipped = asyncio.Event()
+    orders.shipping = shipped.wait
     await orders.d.enqueue(QUEUE, Shipment, request(), run_id="order-1")
     other = Shop(dsn)
     Orders(MemoryCache(), other.queue)
     async with shop.working(), other.working(queues=["another"]):
-        (row,) = await shop.become("succeeded")
+        await shop.become("doing")
+        for look in range(2):
+            await orders.d.enqueue(QUEUE, Shipment, request(), run_id=f"lost-{look}")
+            await shop.execute(LOST + " WHERE status = 'todo'", "{}")
+            await shop.become("doing", *["todo"] * (look + 1))  # the rescue has looked
+        shipped.set()
+        row, *_ = await shop.become("succeeded", "succeeded", "succeeded")
 
-    assert (row.attempts, orders.calls["ship"]) == (1, 1)
+    assert (row.attempts, orders.calls["ship"]) == (1, 3)
 
 
 async def test_several_workers_make_each_charge_once(marked: str) -> None:

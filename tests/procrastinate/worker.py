@@ -22,7 +22,7 @@ MARKS = "CREATE TABLE mark (id bigint GENERATED ALWAYS AS IDENTITY, what text, p
 
 def build(dsn: str) -> tuple[Docket, Shop]:
     """Wire two steps that leave marks in the database at *dsn*: a charge that takes a while, and a shipment."""
-    shop = Shop(dsn)
+    shop = Shop(dsn, rescue_after=3.0)
     d = Docket(cache=PostgresCache(dsn), queue=shop.queue, lease=2.0)
 
     @d.step(cache_result="at_most_once")
