@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from docket._sharing import Job, Shared
+from docket._sharing import Job, Shared, Stuck
 from docket._types import Key, is_instance, label
 from docket._wiring import Resource, Wiring
 from docket.errors import ConfigurationError
@@ -45,14 +45,14 @@ class Resources:
         """Return the resources among *keys*, by type, opened.
 
         Raises:
-            ConfigurationError: A function made something other than it was provided for.
+            ConfigurationError: A function made something other than it was provided for, or needs what it is to make.
             Exception: Whatever the function raises. The next step that needs it calls it again.
         """
         while (held := self.opened(wiring, keys)) is None:
             for key in keys:
                 resource = wiring.resources.get(key)
                 if resource is not None and _is_factory(resource.source) and resource not in self._open:
-                    await self._opening.join(resource, None, functools.partial(self._make, key, resource))
+                    await self._join(key, resource)
         return held
 
     async def close(self) -> None:
@@ -60,6 +60,15 @@ class Resources:
         closing, self._closing = self._closing, contextlib.AsyncExitStack()
         self._open.clear()
         await closing.aclose()
+
+    async def _join(self, key: Key, resource: Resource) -> None:
+        try:
+            await self._opening.join(resource, None, functools.partial(self._make, key, resource))
+        except Stuck:
+            raise ConfigurationError(
+                f"the resource {label(key)} ({resource.where}): its function runs a step that needs a {label(key)}; "
+                "let it do without"
+            ) from None
 
     def _make(self, key: Key, resource: Resource) -> Job[None]:
         return Job(self._made(key, resource))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable
+from contextvars import ContextVar
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -15,6 +16,10 @@ T = TypeVar("T")
 
 class Late(Exception):
     """A caller's time was up. Turned by the facade into an error that knows the run."""
+
+
+class Stuck(Exception):
+    """A caller would wait for what waits for it. Turned by the facade into an error that knows the run."""
 
 
 class Work(Generic[T]):
@@ -26,15 +31,17 @@ class Work(Generic[T]):
     Attributes:
         abandoned: Whether its last caller has gone.
         loop: The loop it runs in.
+        waits_for: What is being waited for inside of it.
     """
 
-    __slots__ = ("_callers", "_settled", "_waiting", "abandoned", "loop")
+    __slots__ = ("_callers", "_settled", "_waiting", "abandoned", "loop", "waits_for")
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()  # once: until Python 3.12 each call of it asks the system for the process
         self._settled = self.abandoned = False
         self._callers = 0
         self._waiting: list[asyncio.Future[None]] = []
+        self.waits_for: list[Work[Any]] = []
 
     def begin(self) -> None:
         """Begin. Called once, inside a running loop."""
@@ -178,27 +185,61 @@ class Shared:
         Raises:
             asyncio.CancelledError: The caller was cancelled. If it was the last, the work was stopped and is over.
             Late: The caller's time is up. The same holds.
+            Stuck: The caller stands inside the work, or inside what the work waits for. A task that was begun there counts.
             BaseException: Whatever the work raises, to each of its callers.
         """
+        inside = _inside.get()
         while True:
             entry = self._under_way.get(name)
             if entry is None:
                 entry = self._under_way[name] = (make(), given)
-                entry[0].begin()
+                _begin(entry[0])
             elif not _equal(entry[1], given):
                 entry = (make(), given)
                 self._beside.add(entry[0])
-                entry[0].begin()
+                _begin(entry[0])
+            elif inside is not None and _leads_to(entry[0], inside):
+                raise Stuck
             work: Work[T] = entry[0]
             try:
+                if inside is not None:
+                    inside.waits_for.append(work)
                 if not work.abandoned:
                     return await work.wait(seconds)
                 await work.over()
             finally:
+                if inside is not None:
+                    inside.waits_for.remove(work)
                 if work.is_settled():
                     self._beside.discard(work)
                     if self._under_way.get(name) is entry:
                         del self._under_way[name]
+
+
+_inside: ContextVar[Work[Any] | None] = ContextVar("docket work", default=None)
+"""The work that the running code is part of."""
+
+
+def _begin(work: Work[Any]) -> None:
+    token = _inside.set(work)  # the tasks that it begins take it along
+    try:
+        work.begin()
+    finally:
+        _inside.reset(token)
+
+
+def _leads_to(work: Work[Any], other: Work[Any]) -> bool:
+    """Whether *work* is *other* or waits for it, be it through others."""
+    seen: set[Work[Any]] = set()
+    found = [work]
+    while found:
+        one = found.pop()
+        if one is other:
+            return True
+        if one not in seen:
+            seen.add(one)
+            found.extend(one.waits_for)
+    return False
 
 
 def _equal(one: object, other: object) -> bool:

@@ -17,14 +17,14 @@ from docket._outside import Watch
 from docket._plan import Plan
 from docket._queued import Queued
 from docket._resources import Resources
-from docket._sharing import Late, Shared, Work
+from docket._sharing import Late, Shared, Stuck, Work
 from docket._storing import Blobs
 from docket._supplied import asked_for, supplied
 from docket._types import Key, label
 from docket._verdicts import release, settle
 from docket._wiring import Wiring
 from docket.cache import Cache
-from docket.errors import ConfigurationError, DeadlineExceeded
+from docket.errors import ConfigurationError, DeadlineExceeded, WaitsForItself
 from docket.explain import text
 from docket.queue import Job, QueueDriver
 from docket.retry import seconds
@@ -156,6 +156,7 @@ class Docket(Queued):
         Raises:
             WiringError: Steps do not fit together.
             DeadlineExceeded: Its time was up. Uncertified steps were cancelled, certified ones have finished.
+            WaitsForItself: It was called inside a step that this very run waits for.
             RunError: See `docket.errors`. The step's own exceptions pass through unchanged.
         """
         wiring = self._wiring or self.check()
@@ -318,3 +319,5 @@ class Docket(Queued):
             return await self._shared.join((run_id, target), inputs, attempt, limit)
         except Late:
             raise DeadlineExceeded(run_id, limit or 0.0) from None
+        except Stuck:
+            raise WaitsForItself(run_id, label(target)) from None

@@ -17,6 +17,7 @@
         ├── WrongResult          a step returned something other than it declares
         ├── StepTimeout          a step did not answer within its ``timeout``
         ├── DeadlineExceeded     a run did not end within its ``deadline``
+        ├── WaitsForItself       a step asked for a run that waits for this very step
         ├── NotYet               a result that was waited for is not there yet
         ├── Busy                 another process holds the step; ask again after ``retry_after``
         ├── InDoubt              an at-most-once step was started and nobody knows how it ended
@@ -67,6 +68,7 @@ from docket.errors._run import StepTimeout as StepTimeout
 from docket.errors._run import Undecodable as Undecodable
 from docket.errors._run import UnexpectedInput as UnexpectedInput
 from docket.errors._run import UnknownTarget as UnknownTarget
+from docket.errors._run import WaitsForItself as WaitsForItself
 from docket.errors._run import WrongResult as WrongResult
 
 __all__ = [
@@ -99,6 +101,7 @@ __all__ = [
     "UnknownTarget",
     "Unstorable",
     "WaitingFor",
+    "WaitsForItself",
     "WiringError",
     "WrongResult",
 ]

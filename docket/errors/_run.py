@@ -135,6 +135,22 @@ class DeadlineExceeded(RunError, TimeoutError):
         super().__init__(run_id, f"run {run_id!r}: no answer within its deadline of {seconds:g} s; run it again to go on")
 
 
+class WaitsForItself(RunError):
+    """A step asked for a run that waits for this very step, so neither would ever end.
+
+    Attributes:
+        target: What was asked for.
+    """
+
+    def __init__(self, run_id: str, target: str) -> None:
+        self.target = target
+        super().__init__(
+            run_id,
+            f"run {run_id!r}: {target} was asked for inside a step that it waits for, so neither would ever end; "
+            f"let the step take a {target} as a parameter, or ask under another run id",
+        )
+
+
 class NotYet(RunError, TimeoutError):
     """A result that was waited for is not there yet. Nothing is wrong: wait again, or ask later.
 

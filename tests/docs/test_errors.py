@@ -41,6 +41,7 @@ EXAMPLES: dict[str, errors.DocketError] = {
     "WrongResult": errors.WrongResult("order-1042", "charge_card", "ChargeResult", None, "shop/pay.py:10"),
     "StepTimeout": errors.StepTimeout("order-1042", "charge_card", 30.0),
     "DeadlineExceeded": errors.DeadlineExceeded("order-1042", 10.0),
+    "WaitsForItself": errors.WaitsForItself("order-1042", "Shipment"),
     "NotYet": errors.NotYet("order-1042", "Shipment", "running", 10.0),
     "Busy": errors.Busy("order-1042", "ChargeResult", 42.0, "worker-3:117"),
     "InDoubt": errors.InDoubt("order-1042", "ChargeResult", 1, "holder_lost", 95.0),

@@ -9,8 +9,8 @@ import pytest
 
 from docket import Docket
 from docket.cache import MemoryCache
-from docket.errors import DeadlineExceeded
-from tests.engine.orders import Charge, Order
+from docket.errors import ConfigurationError, DeadlineExceeded, WaitsForItself
+from tests.engine.orders import Charge, Order, Shipment
 
 
 class Odd:
@@ -188,3 +188,81 @@ async def test_cancelled_at_any_tick(when: int) -> None:
 
     assert under_way(shop.d) == {}
     assert await shop.d.run("order-1", Charge, Order()) is not None
+
+
+@pytest.mark.parametrize("cache", [None, MemoryCache()], ids=["nothing kept", "kept"])
+async def test_a_run_that_joins_itself_is_told(cache: MemoryCache | None) -> None:
+    """A step that asks for the very run it serves gets an error that says so, and does not wait for ever."""
+    d = Docket(cache=cache)
+
+    @d.step(cache_result=None if cache is None else "at_least_once")
+    async def charge_card(order: Order) -> Charge:
+        return await d.run("order-1", Charge, order)
+
+    with pytest.raises(WaitsForItself, match="run 'order-1': Charge was asked for inside a step that it waits for"):
+        await d.run("order-1", Charge, Order())
+    assert under_way(d) == {}
+
+
+async def test_two_runs_that_wait_for_each_other_are_told() -> None:
+    """Begun by two callers, each asks for the other in its step: the second to ask gets the error, and both callers."""
+    d, both = Docket(), asyncio.Barrier(2)
+
+    @d.step
+    async def charge_card(order: Order) -> Charge:
+        await both.wait()
+        await d.run("order-1", Shipment, order)
+        return Charge()
+
+    @d.step
+    async def ship(order: Order) -> Shipment:
+        await both.wait()
+        await asyncio.create_task(d.run("order-1", Charge, order))
+        return Shipment()
+
+    callers = [asyncio.create_task(d.run("order-1", target, Order())) for target in (Charge, Shipment)]
+    outcomes = await asyncio.gather(*callers, return_exceptions=True)
+
+    assert [type(outcome) for outcome in outcomes] == [WaitsForItself, WaitsForItself]
+    assert under_way(d) == {}
+
+
+async def test_a_step_may_wait_for_other_runs() -> None:
+    """For one that it begins, and, twice at once, for one that was under way before."""
+    d, begun, go = Docket(), asyncio.Event(), asyncio.Event()
+
+    @d.step
+    async def charge_card(order: Order) -> Charge:
+        begun.set()
+        await go.wait()
+        return Charge(f"ch-{order.id}")
+
+    @d.step
+    async def ship(order: Order) -> Shipment:
+        inside = [asyncio.create_task(d.run(f"order-{number}", Charge, Order(number))) for number in (1, 1, 2)]
+        await asyncio.sleep(0)
+        go.set()
+        return Shipment(" ".join([charge.id for charge in await asyncio.gather(*inside)]))
+
+    first = asyncio.create_task(d.run("order-1", Charge, Order(1)))
+    await begun.wait()
+
+    assert await d.run("order-9", Shipment, Order()) == Shipment("ch-1 ch-1 ch-2")
+    assert await first == Charge("ch-1")
+
+
+async def test_a_resource_that_needs_itself_is_told() -> None:
+    """Its function runs a step that takes the resource: an error that says so, and does not wait for ever."""
+    d = Docket()
+
+    @d.step
+    async def charge_card(order: Order, shipment: Shipment) -> Charge:
+        return Charge(shipment.id)
+
+    async def made() -> Shipment:
+        charge = await d.run("order-1", Charge, Order())
+        return Shipment(charge.id)
+
+    d.provide(Shipment, made)
+    with pytest.raises(ConfigurationError, match="its function runs a step that needs a Shipment; let it do without"):
+        await d.run("order-2", Charge, Order())
