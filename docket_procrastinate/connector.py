@@ -12,6 +12,7 @@ from procrastinate import exceptions, sql, sync_psycopg_connector, utils
 from procrastinate.connector import BaseAsyncConnector, BaseConnector, Notify
 from procrastinate.types import JobToDefer
 
+from docket.postgres.connection import close_pool
 from docket_procrastinate._defer import AsyncpgConnection, insert_jobs, require_asyncpg
 from docket_procrastinate._failures import procrastinate_errors
 from docket_procrastinate._listen import listen_for_ever
@@ -108,11 +109,14 @@ class AsyncpgConnector(BaseAsyncConnector):
             self._outages = Outages(await self._source.create() if lent is None else lent, self._outage_budget)
 
     async def close_async(self) -> None:
-        """Close the pool if it is the connector's own, once its statements have ended. May be called twice."""
+        """Close the pool if it is the connector's own, once its statements have ended. May be called twice.
+
+        What has not ended after *command_timeout* seconds is cut off.
+        """
         outages, self._outages = self._outages, None
         if outages is not None and self._owns_pool and not outages.loop.is_closed():
             with procrastinate_errors():
-                await outages.pool.close()
+                await close_pool(outages.pool, self._command_timeout)
 
     def get_sync_connector(self) -> BaseConnector:
         """Return what serves synchronous calls: this connector's loop if it is open, else psycopg on the *dsn*.

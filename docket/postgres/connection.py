@@ -7,6 +7,7 @@ connection back. Every statement sent through here may be sent twice, so a lost 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import time
@@ -19,6 +20,8 @@ import asyncpg
 from docket.errors import ConfigurationError
 
 T = TypeVar("T")
+
+_log = logging.getLogger("docket")
 
 Record: TypeAlias = "asyncpg.Record"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
@@ -151,12 +154,12 @@ class Database:
             await self._returned(pool, connection)
 
     async def close(self) -> None:
-        """Close the pool if it is ours; it opens again on the next use."""
+        """Close the pool if it is ours, as `close_pool` does; it opens again on the next use."""
         pool, self._opened = self._opened, None
         if self._lender is not None:
             self._given = None
         if pool is not None and self._process == os.getpid():
-            await pool.close()
+            await close_pool(pool)
 
     async def _acquired(self, pool: Pool) -> Any:
         try:
@@ -203,6 +206,19 @@ class Database:
             )
             raise
         return pool
+
+
+async def close_pool(pool: Pool, within: float = COMMAND_TIMEOUT) -> None:
+    """Close a pool when its statements have ended; cut off what has not come back *within* seconds.
+
+    asyncpg waits without limit: for a connection that nobody returns, and for a server that does not answer the goodbye.
+    """
+    try:
+        async with asyncio.timeout(within):
+            await pool.close()
+    except TimeoutError:
+        # asyncpg has terminated the pool when its close() was cancelled.
+        _log.warning("connections were not given back within %g s of closing their pool and have been cut off", within)
 
 
 async def until_known(attempt: Callable[[], Awaitable[T]], patience: float, error: BaseException) -> T:

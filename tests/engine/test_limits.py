@@ -206,7 +206,7 @@ async def test_run_past_its_deadline(where: str) -> None:
     async def charge_card(order: Order, run: Run) -> Charge:
         seen.append(run.deadline)
         ((work, _),) = d._shared._under_way.values()  # pyright: ignore[reportPrivateUsage]
-        while not work.abandoned:
+        while not work.abandoned:  # noqa: ASYNC110 - that is what is to be felt
             await asyncio.sleep(0.001)
         return Charge()
 

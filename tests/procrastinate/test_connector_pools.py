@@ -44,6 +44,18 @@ class TestPools:
 
         assert await pool.fetchval("SELECT 1") == 1
 
+    async def test_closing_does_not_wait_for_ever(self, dsn: str) -> None:
+        """A connection that is not given back is cut off after the time a statement may take."""
+        connector = AsyncpgConnector(dsn, command_timeout=0.2)
+        await connector.open_async()
+        kept = await connector.pool.acquire()
+        await kept.execute("SELECT 1")
+        async with asyncio.timeout(30):
+            await connector.close_async()
+
+        with pytest.raises(asyncpg.InterfaceError):
+            await kept.execute("SELECT 1")
+
     async def test_opening_twice_keeps_the_pool(self, connector: AsyncpgConnector) -> None:
         """A second open_async in the same loop changes nothing."""
         pool = connector.pool
