@@ -13,7 +13,7 @@ from docket._record import MadeFrom, Record, Records, Stored
 from docket._step import Step
 from docket._storing import Storing, in_doubt, refusal
 from docket._types import Key, label, storage_key
-from docket.cache import Cache, Certificate
+from docket.cache import Cache, Certificate, Glances, Place
 from docket.errors import InputsChanged, NotYet
 from docket.serializers import same
 
@@ -22,7 +22,8 @@ INPUT = "input"
 
 PAUSE = (0.05, 2.0)
 """Shortest and longest pause, in seconds, between two looks at the results that are waited for. The shortest is what a person
-does not notice; the longest keeps a process that waits for hours at one statement in two seconds."""
+does not notice, and keeps a process at twenty looks a second however many wait; the longest keeps one that waits for hours at
+one look in two seconds."""
 
 _FINAL = ("certified", "refused", "doubt", "purged")
 
@@ -63,10 +64,11 @@ def _refuse_other(storing: Storing, run_id: str, key: Key, recorded: Stored | No
 class Watch:
     """Waits for results that are made elsewhere: one task looks for all waiters of this process, and none when nobody waits.
 
-    Each waiter is looked for less and less often; those whose turn comes at about the same time share a look.
+    Each waiter is looked for less and less often; those whose turn comes at about the same time share a look. A look is one
+    read of how the results stand, if the cache can say that, and only those that are there are read.
 
     Args:
-        cache: Where the results appear. A cache that shares round trips answers many runs with one statement.
+        cache: Where the results appear. One without `docket.cache.Glances` is asked for whole runs.
     """
 
     def __init__(self, cache: Cache) -> None:
@@ -125,19 +127,33 @@ class Watch:
             due = [waiter for waiter in self._waiters if waiter.due <= loop.time() + PAUSE[0] / 2]
             if due:
                 await self._look_for(due)
-            soonest = min(waiter.due for waiter in self._waiters)
+                await asyncio.sleep(PAUSE[0])  # whoever joins meanwhile is looked for together
+            soonest = min((waiter.due for waiter in self._waiters), default=loop.time())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(soonest):
                     await self._joined.wait()
 
     async def _look_for(self, due: list[_Waiter]) -> None:
-        run_ids = list({waiter.run_id for waiter in due})
+        there = due
+        if isinstance(self._cache, Glances):
+            try:
+                states = await self._cache.states(list({waiter.place for waiter in due}))
+            except Exception as error:
+                for waiter in due:
+                    waiter.told(error)
+                return
+            for waiter in due:
+                waiter.state = states.get(waiter.place, "nothing")
+            there = [waiter for waiter in due if waiter.state in _FINAL]
+        run_ids = list({waiter.run_id for waiter in there})
         # All at once, so that a cache which shares round trips sends them together.
         found = await asyncio.gather(*map(self._cache.load, run_ids), return_exceptions=True)
         by_run = dict(zip(run_ids, found, strict=True))
+        for waiter in there:
+            waiter.told(by_run[waiter.run_id])
         now = asyncio.get_running_loop().time()
         for waiter in due:
-            waiter.told(by_run[waiter.run_id])
+            waiter.have_looked()
             waiter.due = now + waiter.pause * (0.5 + random.random())  # noqa: S311 - spreads what began together
             waiter.pause = min(waiter.pause * 1.5, PAUSE[1])
 
@@ -150,10 +166,19 @@ class _Waiter:
         self.looked: asyncio.Future[None] = future.get_loop().create_future()
         self.pause, self.state = PAUSE[0], "nothing"
 
-    def told(self, records: Records | BaseException) -> None:
-        """Take note of what is known about the run, or of the error that a look at it met."""
+    @property
+    def place(self) -> Place:
+        """What is waited for."""
+        return self.run_id, self.key
+
+    def have_looked(self) -> None:
+        """Take note that there was a look."""
         if not self.looked.done():
             self.looked.set_result(None)
+
+    def told(self, records: Records | BaseException) -> None:
+        """Take note of what is known about the run, or of the error that a look at it met."""
+        self.have_looked()
         if self.future.done():
             return
         if isinstance(records, BaseException):

@@ -136,8 +136,8 @@ class Queued(Graph):
     async def wait(self, run_id: str, target: Any, /, *, timeout: float | timedelta | None = None) -> Any:
         """Return the certified result of this run once it is there, made by whomever.
 
-        All who wait in this process share their looks at the cache, and each is looked for less and less often, up to once in
-        two seconds. Nothing is computed.
+        All who wait in this process share their looks at the cache, at most twenty a second, and each is looked for less and
+        less often, up to once in two seconds. With `docket.postgres.PostgresCache` a look reads no run. Nothing is computed.
 
         Args:
             run_id: The run.

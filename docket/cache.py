@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, runtime_checkable
 from uuid import UUID
@@ -202,6 +202,19 @@ class Transactional(Protocol):
         Raises:
             BrokenTransaction: *make* ended the transaction it was lent.
         """
+        ...
+
+
+Place: TypeAlias = tuple[str, str]
+"""A run id and a key: where a result stands, or would."""
+
+
+@runtime_checkable
+class Glances(Protocol):
+    """A cache that can say how results stand without reading them. Optional; `Docket.wait` is cheaper with it."""
+
+    async def states(self, places: Sequence[Place], /) -> Mapping[Place, State]:
+        """Return the states of the results at *places*, however many there are, in one read; nothing for those without one."""
         ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID
@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 
 from docket._record import Record, Records
-from docket.cache import Certificate, Claim, Held, Make, Move
+from docket.cache import Certificate, Claim, Held, Make, Move, Place, State
 from docket.errors import ConfigurationError, SchemaMissing
 from docket.postgres.connection import Pool, PoolLender, is_bad_value, until_known
 from docket.postgres.line import Line
@@ -71,6 +71,13 @@ class PostgresCache:
             return await line.loads(run_id)
         except (Exception, asyncio.CancelledError) as error:
             return await self._repeated(line, lambda: line.loads(run_id), READ_PATIENCE, error)
+
+    async def states(self, places: Sequence[Place], /) -> Mapping[Place, State]:
+        """Return the states of the results at *places*, by primary key, in one statement."""
+        line = self._here()
+        run_ids, keys = [place[0] for place in places], [place[1] for place in places]
+        rows = await self._known(line, lambda: line.database.fetch(self._sql.states, run_ids, keys), READ_PATIENCE)
+        return {(row["run_id"], row["key"]): row["state"] for row in rows}
 
     async def claim(self, claim: Claim, /) -> Record:
         """Claim a result if it may be claimed; return what stands. One statement, one more if it was not granted."""

@@ -60,7 +60,8 @@ class Statements:
 
     Attributes:
         load: ``$1`` run ids. Rows of results and, with mode ``input``, of inputs (digest in ``reason``, age in ``since``).
-        load_one: The same for ``$1``, one run id.
+        states: ``$1, $2`` run ids and keys, pair by pair. Rows of run id, key and state.
+        load_one: The same as ``load`` for ``$1``, one run id.
         claim: By shape. The columns of `CLAIM`, then those of `INPUT`. Returns the rows granted.
         certify: By shape. The columns of `CERTIFICATE`, then those of `INPUT`. Returns the rows written.
         move: See `docket.cache.Move`; one row. Returns the row if it moved.
@@ -73,6 +74,7 @@ class Statements:
 
     load: str
     load_one: str
+    states: str
     claim: Mapping[Shape, str]
     certify: Mapping[Shape, str]
     move: str
@@ -102,6 +104,8 @@ def statements(schema: str) -> Statements:
     return Statements(
         load=_load(s),
         load_one=_load_one(s),
+        states=f"""
+SELECT r.run_id, r.key, r.state FROM unnest($1::text[], $2::text[]) n (run_id, key) JOIN {s}.result r USING (run_id, key)""",
         claim={shape: _claim(s, shape) for shape in SHAPES},
         certify={shape: _certify(s, shape) for shape in SHAPES},
         move=_move(s),

@@ -16,6 +16,7 @@ from docket.errors import ConfigurationError, NotYet, UnexpectedInput, UnknownTa
 from docket.inprocess import InProcessQueue
 from docket.postgres import PostgresCache
 from docket.queue import Policy, verdict
+from tests.procrastinate.wire import Proxy
 
 
 @dataclass(frozen=True)
@@ -238,6 +239,17 @@ class Counting(MemoryCache):
         return await super().load(run_id)
 
 
+class CountingPostgres(PostgresCache):
+    """A cache in PostgreSQL that counts how often it is asked for a run."""
+
+    loads = 0
+
+    async def load(self, run_id: str, /) -> Records:
+        """Count, and look."""
+        self.loads += 1
+        return await super().load(run_id)
+
+
 async def test_all_who_wait_for_a_run_share_their_looks() -> None:
     """A hundred waiters ask no more often than one, and nobody asks when nobody waits."""
     cache = Counting()
@@ -250,6 +262,28 @@ async def test_all_who_wait_for_a_run_share_their_looks() -> None:
     assert {type(one) for one in found} == {NotYet}
     assert asked < 60
     assert cache.loads == asked
+
+
+async def test_however_many_wait_a_process_looks_twenty_times_a_second(dsn: str) -> None:
+    """Five hundred who wait for five hundred runs share one statement, which reads no run; what is there is read once."""
+    proxy = Proxy(dsn)
+    await proxy.arrive()
+    cache = CountingPostgres(proxy.dsn)
+    sales, loop = Sales(cache), asyncio.get_running_loop()
+    began = loop.time()
+    waiting = [asyncio.create_task(sales.d.wait(f"r-{number}", Offer, timeout=1)) for number in range(500)]
+    found = await asyncio.gather(*waiting, return_exceptions=True)
+    seconds = loop.time() - began
+
+    assert {type(one) for one in found} == {NotYet}
+    assert proxy.round_trips <= 20 * seconds + 10  # of which a few to connect
+    assert cache.loads == 0
+    await sales.d.run("r-1", Offer, Request(7))
+    cache.loads = 0
+    assert await asyncio.gather(*[sales.d.wait("r-1", Offer) for _ in range(10)]) == [Offer(7)] * 10
+    assert cache.loads == 1
+    await sales.d.close()
+    await proxy.leave()
 
 
 async def test_a_look_that_fails_is_told_to_who_waits() -> None:
