@@ -77,7 +77,8 @@ class Handover:
             MissingInput: A run could never succeed.
             Unstorable: Inputs are too large, or cannot be kept.
         """
-        driver, jobs = self.driver, list[Job]()
+        driver, asked_for = self.driver, wiring.steps[target].key
+        jobs: list[Job] = []
         for number, (run_id, inputs) in enumerate(runs, 1):
             name = run_id if run_id is not None else str(uuid.uuid4())
             if not _is_complete(wiring, target, frozenset(inputs)):
@@ -85,7 +86,7 @@ class Handover:
             stored = tuple(
                 self._serializers.pack(key, value, run_id=name, key=storage_key(key)).stored for key, value in inputs.items()
             )
-            job = Job(queue, name, wiring.steps[target].key, stored, run_id is not None, priority, schedule_at)
+            job = Job(queue, name, asked_for, stored, run_id is not None, priority, schedule_at)
             refuse_unable(driver, job, connection)
             refuse_too_large(job)
             jobs.append(job)

@@ -108,6 +108,8 @@ def _open(key: Any) -> bool:
 
 def label(key: Any) -> str:
     """Name a key as the user wrote it: ``Shipment``, ``Page[User]``, ``Quote | None``."""
+    if type(key) is type and key is not type(None):  # most are, and this is asked for every value that is stored
+        return str(key.__qualname__)
     if get_origin(key) in (Union, types.UnionType):
         return " | ".join(label(part) for part in get_args(key))
     if (origin := get_origin(key)) is not None:
@@ -126,7 +128,7 @@ def storage_key(key: Any) -> str:
     descriptor = getattr(key, "DESCRIPTOR", None)
     if descriptor is not None and isinstance(getattr(descriptor, "full_name", None), str):
         return str(descriptor.full_name)
-    if (origin := get_origin(key)) is not None:
+    if type(key) is not type and (origin := get_origin(key)) is not None:
         return f"{storage_key(origin)}[{', '.join(storage_key(part) for part in get_args(key))}]"
     module = getattr(key, "__module__", "")
     return label(key) if module == "builtins" else f"{module}.{label(key)}"

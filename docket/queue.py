@@ -8,11 +8,13 @@ step is decided by claims, never by the queue.
 from __future__ import annotations
 
 import base64
+import binascii
 import json
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from json.encoder import encode_basestring_ascii as _quoted  # json.dumps of a text, without its detours
 from typing import Any, Literal, Protocol, TypeAlias
 
 from docket._record import Stored
@@ -73,7 +75,7 @@ class Job:
     def document(self) -> str:
         """Return what a worker needs to know, as JSON text that PostgreSQL's jsonb takes: names, inputs and how they read."""
         inputs = ", ".join(map(_packed, self.inputs))
-        return f'{{"run_id": {json.dumps(self.run_id)}, "target": {json.dumps(self.target)}, "inputs": [{inputs}]}}'
+        return f'{{"run_id": {_quoted(self.run_id)}, "target": {_quoted(self.target)}, "inputs": [{inputs}]}}'
 
 
 def read_job(document: Mapping[str, Any], *, queue: str, where: str, once: bool = False, priority: int = 0) -> Job:
@@ -275,8 +277,8 @@ def described(error: BaseException) -> str:
 
 
 def _packed(stored: Stored) -> str:
-    body = base64.b64encode(stored.body).decode()
-    names = f'"type": {json.dumps(stored.type)}, "serializer": {json.dumps(stored.serializer)}'
+    body = binascii.b2a_base64(stored.body, newline=False).decode()
+    names = f'"type": {_quoted(stored.type)}, "serializer": {_quoted(stored.serializer)}'
     return f'{{{names}, "body": "{body}", "view": {_readable(stored.view)}}}'
 
 
@@ -285,7 +287,7 @@ def _readable(view: str | None) -> str:
     if view is None or "\\u0000" in view:
         return "null"
     try:
-        found = json.loads(view, parse_constant=_refuse_constant)
+        found = _STRICT.decode(view)
         view.encode()
         if "\\u" in view:
             json.dumps(found, ensure_ascii=False).encode()  # jsonb refuses half of a surrogate pair, and so does UTF-8
@@ -296,6 +298,9 @@ def _readable(view: str | None) -> str:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(name)
+
+
+_STRICT = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def _text(value: object) -> str:

@@ -13,6 +13,8 @@ from psycopg.rows import dict_row
 
 from docket_procrastinate._translate import bind
 
+_ASYNCPG = (asyncpg.Connection, asyncpg.pool.PoolConnectionProxy)
+
 
 async def rows_on(connection: object, query: LiteralString, arguments: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """Run *query* on *connection*, in its transaction if one is open, and return the rows by column name.
@@ -25,10 +27,9 @@ async def rows_on(connection: object, query: LiteralString, arguments: Mapping[s
     Raises:
         TypeError: It is another driver's. Nothing is sent.
     """
-    if isinstance(connection, asyncpg.Connection | asyncpg.pool.PoolConnectionProxy):
+    if isinstance(connection, _ASYNCPG):
         text, values = bind(query, arguments, json.dumps)
-        records = cast("Sequence[Any]", await connection.fetch(text, *values))
-        return [dict(record) for record in records]
+        return cast("Sequence[Any]", await connection.fetch(text, *values))
     if isinstance(connection, psycopg.AsyncConnection):
         async with connection.cursor(row_factory=dict_row) as cursor:
             await cursor.execute(query, arguments)

@@ -28,8 +28,8 @@ RETURNING id, args ->> 'run_id' AS run_id, args ->> 'target' AS target
 """
 
 ENQUEUE_ONE = """
-INSERT INTO procrastinate_jobs (queue_name, task_name, priority, queueing_lock, scheduled_at, args)
-VALUES (%(queue)s, %(task)s, %(priority)s, %(lock)s, %(due)s, %(document)s::text::jsonb)
+INSERT INTO procrastinate_jobs (task_name, queue_name, priority, queueing_lock, scheduled_at, args)
+VALUES (%(task)s, %(queue)s, %(priority)s, %(lock)s, %(due)s, %(document)s::text::jsonb)
 ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING
 RETURNING id
 """
@@ -137,8 +137,8 @@ def enqueueing(jobs: Sequence[Job]) -> tuple[LiteralString, dict[str, Any]]:
 def enqueueing_one(job: Job) -> tuple[LiteralString, dict[str, Any]]:
     """Return the statement that enqueues one *job*, a quarter cheaper than the one for many, and its arguments."""
     return ENQUEUE_ONE_ONCE if job.once else ENQUEUE_ONE, {
-        "queue": job.queue,
         "task": TASK,
+        "queue": job.queue,
         "priority": job.priority,
         "lock": job.name if job.once else None,
         "due": job.schedule_at,

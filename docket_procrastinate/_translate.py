@@ -6,6 +6,8 @@ Pure: no I/O here. A query is rewritten once and remembered; the set of queries 
 import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from types import NoneType
 from typing import Any, NamedTuple
 
 from procrastinate import sql
@@ -26,6 +28,11 @@ _READ_ARGS = frozenset(
 )
 
 _JSON_COLUMNS = ("args", "stats")
+
+_NONE = frozenset[str]()
+
+_PLAIN = frozenset({str, int, float, bool, datetime, list, NoneType})
+"""What is sent as it is."""
 
 
 class Statement(NamedTuple):
@@ -69,9 +76,13 @@ def bind(query: str, arguments: Mapping[str, Any], dumps: JsonDumps) -> tuple[st
     Raises:
         KeyError: The query names an argument that is not given.
     """
-    json_names = frozenset(name for name, value in arguments.items() if isinstance(value, dict))
-    statement = translate(query, json_names)
-    return statement.text, [_sendable(arguments[name], dumps) for name in statement.names]
+    json_names = _NONE
+    for name, value in arguments.items():
+        if isinstance(value, dict):
+            json_names |= {name}
+    text, names = translate(query, json_names)
+    values = [arguments[name] for name in names]
+    return text, [value if type(value) in _PLAIN else _sendable(value, dumps) for value in values]
 
 
 def json_text(value: Any, dumps: JsonDumps) -> str:

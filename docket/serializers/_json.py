@@ -56,19 +56,18 @@ class Json:
             Unstorable: If it holds NaN or Infinity, text with half a surrogate pair, an object without JSON, nests
                 deeper than 200 levels or contains itself.
         """
-        name = label(type(value))
         try:
             tree = self._writers.write(value)
         except RecursionError as error:
-            raise Unstorable(name, "it nests too deep or contains itself", "flatten it") from error
+            raise Unstorable(label(type(value)), "it nests too deep or contains itself", "flatten it") from error
         except Exception as error:
             reason = str(error) if type(error) in (TypeError, ValueError) else f"{type(error).__name__} while writing"
-            raise Unstorable(name, reason, "give each field a value of its declared type") from error
+            raise Unstorable(label(type(value)), reason, "give each field a value of its declared type") from error
         try:
             body = _json_text.encode(tree).encode()
             _json_text.refuse_depth(body)
         except (ValueError, RecursionError) as error:
-            raise Unstorable(name, *_culprit(tree)) from error
+            raise Unstorable(label(type(value)), *_culprit(tree)) from error
         return body
 
     def loads(self, type_: object, body: bytes, /) -> object:
@@ -81,7 +80,11 @@ class Json:
 
     def view(self, value: object, /) -> str | None:
         """Return the JSON of *value*, or None if jsonb cannot hold it (text with U+0000)."""
-        text = self.dumps(value).decode()
+        return self.view_of(self.dumps(value))
+
+    def view_of(self, body: bytes) -> str | None:
+        """Return what `view` returns for the value whose bytes are *body*, without writing it again."""
+        text = body.decode()
         return text if _json_text.fit_for_jsonb(text) else None
 
     def schema(self, type_: object, /) -> Schema | None:

@@ -148,7 +148,7 @@ class Serializers:
         if not same(value, again):
             name = label(present)
             raise Unstorable(name, "it would be read back as another value", _RETURN.format(name))
-        view = self._view(serializer, value, len(body), key)
+        view = self._view(serializer, value, body, key)
         return self._packed(kind.stored, serializer.name, body, view, again, run_id, key)
 
     def unpack(self, type_: object, stored: Stored, *, run_id: str, key: str) -> Any:
@@ -218,12 +218,12 @@ class Serializers:
             name = f"{name}+{seal}"
         return Packed(Stored(name, type_name, sealed, view), body, value)
 
-    def _view(self, serializer: Serializer, value: object, size: int, key: str) -> str | None:
+    def _view(self, serializer: Serializer, value: object, body: bytes, key: str) -> str | None:
         # A projection in the clear would undo the encryption: only what the hook lets through is shown.
-        if size > VIEW_LIMIT or (self._sealer is not None and self._redact is None):
+        if len(body) > VIEW_LIMIT or (self._sealer is not None and self._redact is None):
             return None
         try:
-            text = serializer.view(value)
+            text = serializer.view_of(body) if isinstance(serializer, Json) else serializer.view(value)
             if text is None or self._redact is None:
                 return text
             shown = self._redact(key, text)
