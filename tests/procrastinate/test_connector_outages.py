@@ -264,8 +264,12 @@ class TestServerAway:
             await count.batch_defer_async(*arguments)
             worker = asyncio.create_task(app.run_worker_async(concurrency=4, wait=False, install_signal_handlers=False))
             while not worker.done():
+                before = len(runs)
                 await database.execute(KILL, "%procrastinate%")
-                await asyncio.sleep(0.03)
+                for _ in range(30):  # on a busy machine a connection may need longer than that to be of any use
+                    await asyncio.sleep(0.03)
+                    if len(runs) > before or worker.done():
+                        break
             await worker
 
         assert sorted(runs) == list(range(150))
