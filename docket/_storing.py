@@ -20,7 +20,7 @@ from docket._step import Run, Step
 from docket._types import Key, label, storage_key
 from docket._writing import finished
 from docket.cache import Cache, Certificate, Claim, Input, Move
-from docket.errors import InDoubt, NotCertified, Purged, Refused, Undecodable
+from docket.errors import InDoubt, NewerCertificate, NotCertified, Purged, Refused, Undecodable
 from docket.serializers import Packed, Serializers, error_text
 
 LIMIT = 1_048_576
@@ -98,6 +98,7 @@ class Storing:
         """Return the value of a certified record.
 
         Raises:
+            NewerCertificate: It cannot be read, and a newer version of the step wrote it.
             Undecodable: It can no longer be read.
         """
         stored = record.stored
@@ -105,7 +106,15 @@ class Storing:
             raise Undecodable(run_id, step.key, "", "", f"the record is {record.state} and holds no value")
         if stored.blob is not None:
             stored = await self._fetched(run_id, step.key, stored, stored.blob)
-        return self.decode_stored(run_id, step.gives, step.key, stored)
+        try:
+            return self.decode_stored(run_id, step.gives, step.key, stored)
+        except Undecodable as error:
+            written, version = record.made_from.versions.get(step.key, 1), step.options.version
+            if written <= version:
+                raise
+            raise NewerCertificate(
+                run_id, step.key, stored.serializer, stored.type, str(error.__cause__), written=written, version=version
+            ) from error
 
     def decode_stored(self, run_id: str, type_: object, key: str, stored: Stored) -> object:
         """Return a stored value as *type_*.

@@ -45,7 +45,8 @@ class StepOptions(TypedDict, total=False):
         thread: Whether a plain function runs in a thread (the default) or, with False, in the loop.
         on_change: What to do when it was certified from other inputs: ``"raise"`` (the default), ``"recompute"`` or
             ``"keep"``.
-        version: Raise it to have results of ``on_change="recompute"`` steps made again.
+        version: Raise it to have results of ``on_change="recompute"`` steps made again; and with a change of the type that
+            older code cannot read, so that older workers raise `NewerCertificate`.
         scope: ``"global"`` shares an at-least-once result with all runs that have the same inputs; ``"run"`` is the
             default.
         ttl: How long such a result, or one that is recomputed, stands (seconds or timedelta); without end if absent.

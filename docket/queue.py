@@ -25,7 +25,7 @@ from docket.errors import (
     DeadlineExceeded,
     DocketError,
     InDoubt,
-    NotCertified,
+    NewerCertificate,
     Refused,
     RetryLater,
     SchemaMissing,
@@ -258,14 +258,12 @@ def verdict(error: BaseException) -> Verdict:
             return Verdict("later", min(max(error.delay, 0.0), LATEST), why)
         case Busy():
             return Verdict("later", max(error.retry_after, 1.0), why)
-        case NotCertified() if not isinstance(error.__cause__, DocketError):
-            return Verdict("again", why=why)  # the database was away: what was done once more is done at least once
         case InDoubt() if error.retry_after is not None:
             return Verdict("later", max(error.retry_after, 1.0), why)  # the next attempt asks the other side
-        case DeadlineExceeded() | StepTimeout() | SchemaMissing():
+        case DeadlineExceeded() | StepTimeout() | SchemaMissing() | NewerCertificate():
             return Verdict("again", why=why)
         case DocketError() | Refused():
-            return Verdict("fail", why=why)
+            return Verdict("fail", why=why)  # NotCertified among them: what is done is not done again by itself
         case _:
             return Verdict("again", why=why)
 

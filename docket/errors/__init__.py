@@ -27,6 +27,7 @@
         ├── NeedsForce           an invalidation would let an effect happen again
         ├── NotCertified         a step is done and its result could not be stored; ``result`` holds it
         ├── Undecodable          a certified result can no longer be read
+        │   └── NewerCertificate it was written by a newer version of its step than this process has
         └── SchemaMissing        the tables are not in the database
 
     NotApplied, Refused          raised *by a step* to say what its failure means
@@ -58,6 +59,7 @@ from docket.errors._run import InDoubt as InDoubt
 from docket.errors._run import InputsChanged as InputsChanged
 from docket.errors._run import MissingInput as MissingInput
 from docket.errors._run import NeedsForce as NeedsForce
+from docket.errors._run import NewerCertificate as NewerCertificate
 from docket.errors._run import NotCertified as NotCertified
 from docket.errors._run import NotInDoubt as NotInDoubt
 from docket.errors._run import NotYet as NotYet
@@ -84,6 +86,7 @@ __all__ = [
     "InputsChanged",
     "MissingInput",
     "NeedsForce",
+    "NewerCertificate",
     "NoSerializer",
     "NotApplied",
     "NotCertified",

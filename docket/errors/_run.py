@@ -306,13 +306,40 @@ class Undecodable(RunError):
         type: The type it was stored as.
     """
 
-    def __init__(self, run_id: str, key: str, serializer: str, type_: str, reason: str) -> None:
+    def __init__(
+        self,
+        run_id: str,
+        key: str,
+        serializer: str,
+        type_: str,
+        reason: str,
+        advice: str = "restore a type that reads it, or register an upcast",
+    ) -> None:
         self.key, self.serializer, self.type = key, serializer, type_
         super().__init__(
             run_id,
-            f"run {run_id!r}: the certified {key} (written by {serializer} as {type_}) cannot be read: {reason}; "
-            f"restore a type that reads it, or register an upcast",
+            f"run {run_id!r}: the certified {key} (written by {serializer} as {type_}) cannot be read: {reason}; {advice}",
         )
+
+
+class NewerCertificate(Undecodable):
+    """A certified result cannot be read here, and a newer version of its step wrote it: this process is behind a deployment.
+
+    It stays as it is, and nothing is computed in its place. Where the new code runs it can be read; a queue tries again.
+
+    Attributes:
+        written: The version of the step that wrote it.
+        version: The version of the step that this process has.
+    """
+
+    def __init__(
+        self, run_id: str, key: str, serializer: str, type_: str, reason: str, *, written: int, version: int
+    ) -> None:
+        self.written, self.version = written, version
+        super().__init__(
+            run_id, key, serializer, type_, f"version {written} of its step wrote it and this process has {version} ({reason})",
+            "try again where the new code runs, or deploy it here",
+        )  # fmt: skip
 
 
 class SchemaMissing(RunError):

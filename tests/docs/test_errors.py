@@ -51,6 +51,9 @@ EXAMPLES: dict[str, errors.DocketError] = {
     "NeedsForce": errors.NeedsForce("order-1042", "ValidOrder", ("ChargeResult",)),
     "NotCertified": errors.NotCertified("order-1042", "ChargeResult", "ch_1", "ConnectionError: the server went away"),
     "Undecodable": errors.Undecodable("order-1042", "shop.ChargeResult", "json", "shop.ChargeResult", "amount is missing"),
+    "NewerCertificate": errors.NewerCertificate(
+        "order-1042", "shop.ChargeResult", "json", "shop.ChargeResult", "amount is missing", written=3, version=2
+    ),
     "SchemaMissing": errors.SchemaMissing("", "docket", 'relation "docket.result" does not exist'),
 }
 

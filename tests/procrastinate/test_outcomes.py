@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import docket_procrastinate
-from docket import Docket
+from docket import Docket, InDoubt
 from docket.cache import MemoryCache
 from docket.errors import ConfigurationError, RetryLater, Unstorable
+from docket.postgres import PostgresCache
 from docket.queue import MOST_BYTES, Job
-from examples.orders.orders_pb2 import OrderRequest, Shipment
+from examples.orders.orders_pb2 import ChargeResult, OrderRequest, Shipment
 from tests.database import connected
 from tests.orders import Orders, request
 from tests.procrastinate.queueing import QUEUE, Shop, until
+from tests.procrastinate.wire import Proxy
 
 VIEWS = Path(docket_procrastinate.__file__).with_name("views.sql")
 
@@ -166,6 +169,42 @@ async def test_a_queue_name_that_cannot_be_notified_is_refused(dsn: str, name: s
     orders = Orders(MemoryCache(), shop.queue)
     with pytest.raises(ConfigurationError, match="1 to 40 bytes"):
         await orders.d.enqueue(name, Shipment, request())
+
+
+@pytest.mark.parametrize("mode", ["at_least_once", "at_most_once"])
+async def test_what_could_not_be_certified_is_not_done_again(
+    dsn: str, mode: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The database is away for longer than the patience: the job fails for good, and says why as soon as it can be written."""
+    proxy = Proxy(dsn)
+    await proxy.arrive()
+    shop = Shop(proxy.dsn, attempts=5)
+    d = Docket(cache=PostgresCache(proxy.dsn, patience=0.2), queue=shop.queue, lease=1.0)
+    calls: list[str] = []
+
+    @d.step(cache_result=mode)
+    async def charge(order: OrderRequest) -> ChargeResult:
+        calls.append(order.order_id)
+        await proxy.leave()
+        return ChargeResult(charge_id="ch-1")
+
+    async def told() -> bool:
+        return "could not be certified" in caplog.text
+
+    await d.enqueue(QUEUE, charge, request(), run_id="order-1")
+    async with shop.working():
+        await until(told)
+        await proxy.arrive()
+        (row,) = await shop.become("failed")
+    assert (row.attempts, calls) == (1, ["order-1"])
+    assert row.outcome["why"].startswith("NotCertified: run 'order-1': ChargeResult was made but could not be certified")
+    if mode == "at_most_once":
+        with pytest.raises(InDoubt, match="holder_lost"):
+            await d.run("order-1", charge, request())
+    await d.close()
+    await proxy.leave()
+
+    assert calls == ["order-1"]
 
 
 async def test_a_worker_that_stops_costs_no_attempt(dsn: str) -> None:

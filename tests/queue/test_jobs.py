@@ -11,18 +11,11 @@ from hypothesis import strategies as st
 
 from docket import Busy, ConfigurationError, Docket, InDoubt, MissingInput, NotCertified, Refused, RetryLater
 from docket._record import Stored
-from docket.errors import BadJob, SchemaMissing, StepTimeout, Undecodable, Unstorable, WaitingFor
+from docket.errors import BadJob, NewerCertificate, SchemaMissing, StepTimeout, Undecodable, WaitingFor
 from docket.inprocess import InProcessQueue
 from docket.queue import LATEST, MOST_BYTES, Job, Policy, described, read_job, verdict
 from examples.orders.orders_pb2 import OrderRequest
 from tests.database import connected
-
-
-def not_certified(cause: Exception) -> NotCertified:
-    """Make the error of a result that could not be stored."""
-    error = NotCertified("r", "Charge", None, "why")
-    error.__cause__ = cause
-    return error
 
 
 @pytest.mark.parametrize(
@@ -32,8 +25,8 @@ def not_certified(cause: Exception) -> NotCertified:
         (OSError("the database is away"), "again"),
         (StepTimeout("r", "charge", 3), "again"),
         (SchemaMissing("r", "docket", "x"), "again"),
-        (not_certified(OSError("the database is away")), "again"),
-        (not_certified(Unstorable("Charge", "x", "y")), "fail"),
+        (NewerCertificate("r", "Charge", "json", "Charge", "x", written=2, version=1), "again"),
+        (NotCertified("r", "Charge", None, "the database is away"), "fail"),
         (InDoubt("r", "Charge", 1, "timeout", 3.0), "fail"),
         (InDoubt("r", "Charge", 1, "timeout", 3.0, retry_after=7.0), "later"),
         (MissingInput("r", "Order", ()), "fail"),
