@@ -26,6 +26,8 @@ def checked_run_id(run_id: object) -> str:
         raise BadRunId(run_id, "is not a str")
     if run_id.isascii() and run_id.isprintable() and 0 < len(run_id) <= LONGEST and run_id[0] != " " != run_id[-1]:
         return run_id
+    if len(run_id) > LONGEST:  # before every character is looked at
+        raise BadRunId(run_id, f"has {len(run_id)} characters")
     if any(unicodedata.category(character) in _FORBIDDEN for character in run_id):
         raise BadRunId(run_id, "has control, surrogate or unassigned characters")
     if not 0 < len(run_id.encode()) <= LONGEST:

@@ -147,11 +147,13 @@ def plan(wiring: Wiring, target: Key, inputs: frozenset[Key], facts: Facts) -> P
 
 def _judge_begun(judge: Judge, made: Program, facts: Facts) -> None:
     """Compare the inputs of what was begun and not certified: it must not be finished with others."""
-    begun = [record for record in facts.records.results.values() if record.state in ("running", "doubt", "refused")]
+    begun = [record for record in facts.records.results.values() if record.state in ("running", "doubt", "refused", "ready")]
     for step in made.steps if begun else ():
         record = facts.records.results.get(step.key)
         if record is not None and record in begun and step.options.on_change == "raise":
             changed = judge.changed_inputs(step, record)
+            if record.state == "ready":  # it may be tried again because what it waited for has come
+                changed = tuple(key for key in changed if record.made_from.inputs[key] is not None)
             if changed:
                 judge.verdicts[step.key] = Verdict("conflict", f"{', '.join(changed)} changed", changed, key=step.key)
 
