@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from docket import Docket, Run
+from docket import Docket, Run, Transaction
 from docket.cache import Cache
-from examples.orders.orders_pb2 import ChargeResult, OrderRequest
+from examples.orders.orders_pb2 import ChargeResult, OrderRequest, Reservation
+from tests.database import connected
 
 CHARGE = ChargeResult(charge_id="ch-1", amount_cents=1999)
 REQUEST = OrderRequest(order_id="order-1", amount_cents=1999)
@@ -68,6 +69,43 @@ class Charging:
             """Hold nothing."""
 
         certifier._heart.hold = hold
+
+
+class Selling:
+    """A Docket whose step writes a row into the application's table.
+
+    Args:
+        cache: Where its result is kept, in the same database.
+        then: What the step does after that, with the connection it was lent.
+
+    Attributes:
+        calls: How often the step was called.
+    """
+
+    def __init__(self, cache: Cache, then: Callable[[Any], Awaitable[None]] | None = None) -> None:
+        self.d = Docket(cache=cache)
+        self.calls = 0
+        self._then = then
+        self.d.step(cache_result="transactional")(self.reserve)
+
+    async def reserve(self, request: OrderRequest, db: Transaction, run: Run) -> Reservation:
+        """Write a row."""
+        self.calls += 1
+        await db.execute("INSERT INTO public.sale VALUES ($1, $2)", run.run_id, run.attempt)
+        if self._then is not None:
+            await self._then(db)
+        return Reservation(reservation_id=request.order_id)
+
+    async def run(self, run_id: str = "order-1") -> Reservation:
+        """Ask for it."""
+        return await self.d.run(run_id, Reservation, REQUEST)
+
+
+async def sales(dsn: str, run_id: str = "order-1") -> int:
+    """Count the rows that the application sees."""
+    async with connected(dsn) as db:
+        count: int = await db.fetchval("SELECT count(*) FROM public.sale WHERE run_id = $1", run_id)
+    return count
 
 
 class Gate:

@@ -87,7 +87,7 @@ async def test_an_exclusive_step_that_failed_is_free_at_once(cache: Cache) -> No
 
 
 async def test_a_lost_holder_is_replaced_and_adopts_the_new_value(cache: Cache) -> None:
-    """A frozen holder's step is run by another; its own late answer is not the certificate (R4, F22)."""
+    """A frozen holder's step is run by another; its own late answer is not the certificate (F22)."""
     gate = Gate(named("frozen"))
     frozen, other = Charging(cache, gate, lease=0.1, **EXCLUSIVE), Charging(cache, named("other"), lease=0.1, **EXCLUSIVE)
     frozen.freeze()
@@ -137,7 +137,7 @@ async def test_a_heartbeat_outlives_the_lease(cache: Cache) -> None:
 
 
 async def test_a_step_that_kills_its_process_again_and_again_is_buried(cache: Cache) -> None:
-    """After max_attempts lost holders nobody starts it again until a person has looked (R25, F38)."""
+    """After max_attempts lost holders nobody starts it again until a person has looked (F38)."""
     lost: list[tuple[Gate, asyncio.Task[ChargeResult]]] = []
     for _ in range(3):
         gate = Gate()

@@ -11,13 +11,12 @@ import pytest
 from docket import Busy, ConfigurationError, InDoubt, InputsChanged, NotApplied, NotCertified, Refused, Run
 from docket._reconcile import NOT_APPLIED
 from docket.cache import Cache, MemoryCache
-from docket.errors import Purged
 from examples.orders.orders_pb2 import ChargeResult, OrderRequest
 from tests.certify.steps import CHARGE, REQUEST, Charging, Gate, charged, failing
 
 
 async def test_an_error_puts_the_step_in_doubt(cache: Cache) -> None:
-    """An unexplained failure is never retried, whoever asks (R8, F40)."""
+    """An unexplained failure is never retried, whoever asks (F40)."""
     charging = Charging(cache, failing(OSError("read timed out")))
 
     with pytest.raises(InDoubt, match="OSError: read timed out") as doubt:
@@ -65,7 +64,7 @@ async def test_the_secret_in_an_error_is_not_stored(dsn: str, postgres: Cache) -
 
 @pytest.mark.parametrize("semantics", ["at_most_once", "at_least_once"])
 async def test_a_result_that_cannot_be_stored_is_handed_over_and_not_made_again(cache: Cache, semantics: str) -> None:
-    """The value is in the error, the step in doubt: running again would repeat the effect for nothing (R16, F47)."""
+    """The value is in the error, the step in doubt: running again would repeat the effect for nothing (F47)."""
     large = ChargeResult(charge_id="x" * 2_000_000)
 
     async def huge() -> ChargeResult:
@@ -83,7 +82,7 @@ async def test_a_result_that_cannot_be_stored_is_handed_over_and_not_made_again(
 
 
 async def test_two_processes_make_one_charge(cache: Cache) -> None:
-    """Twenty processes at once: one runs the step, the others wait for its answer (R1, F17)."""
+    """Twenty processes at once: one runs the step, the others wait for its answer (F17)."""
     gate = Gate()
     all_of_them = [Charging(cache, gate) for _ in range(20)]
     running = [asyncio.create_task(each.run()) for each in all_of_them]
@@ -114,7 +113,7 @@ async def test_a_waiter_gives_up_and_says_when_to_come_back(cache: Cache) -> Non
 
 
 async def test_other_inputs_are_refused_while_the_first_are_at_work(cache: Cache) -> None:
-    """The same run id with another amount is refused before anything runs, also when both ask at once (R18, F49)."""
+    """The same run id with another amount is refused before anything runs, also when both ask at once (F49)."""
     gate = Gate()
     first, second = Charging(cache, gate), Charging(cache)
     held = asyncio.create_task(first.run())
@@ -143,7 +142,7 @@ async def test_the_loser_of_a_race_with_other_inputs_is_refused(cache: Cache) ->
 
 
 async def test_a_frozen_holder_settles_its_own_doubt(cache: Cache) -> None:
-    """Presumed dead, put in doubt, and back with the answer: it is certified, since nobody else has run it (R5, F23)."""
+    """Presumed dead, put in doubt, and back with the answer: it is certified, since nobody else has run it (F23)."""
     gate = Gate()
     frozen, other = Charging(cache, gate, lease=0.1), Charging(cache, lease=0.1)
     frozen.freeze()
@@ -203,7 +202,7 @@ async def test_an_answer_after_a_release_that_nobody_used_is_handed_over(cache: 
 
 
 async def test_a_mode_change_keeps_the_stricter_rules(cache: Cache) -> None:
-    """A lost claim made under one mode and met under the other is in doubt, in both directions (R31, F51)."""
+    """A lost claim made under one mode and met under the other is in doubt, in both directions (F51)."""
     for stored, registered in (("at_most_once", "at_least_once"), ("at_least_once", "at_most_once")):
         run_id = f"{stored}"
         gate = Gate()
@@ -261,7 +260,7 @@ class Reconciling(Charging):
 
 
 async def test_a_doubt_is_settled_by_asking(cache: Cache) -> None:
-    """The provider knows the charge: it is certified, and the step is not run again (R34)."""
+    """The provider knows the charge: it is certified, and the step is not run again."""
     charging = Reconciling(cache, failing(OSError("gone")), CHARGE)
     with pytest.raises(InDoubt) as doubt:
         await charging.run()
@@ -319,15 +318,3 @@ async def test_a_reconcile_function_that_fits_nothing_is_refused() -> None:
 
     with pytest.raises(ConfigurationError, match="OrderRequest"):
         charging.d.check()
-
-
-async def test_a_purged_result_is_not_made_again(postgres: Any) -> None:
-    """A purged charge stays a tombstone: a later job is told, and does not charge (R21, F61)."""
-    charging = Charging(postgres)
-    await charging.run()
-    await asyncio.sleep(0.01)
-
-    assert await postgres.purge(0.0, 10) == 1
-    with pytest.raises(Purged):
-        await charging.run()
-    assert len(charging.runs) == 1

@@ -13,8 +13,9 @@ from docket.cache import Cache, Certificate, MemoryCache
 from docket.postgres import PostgresCache
 from docket.sqlite import SqliteCache
 from docket.testing import CACHE_RULES, CacheRule, exercise_cache
+from tests.certify.doors import DOORS
 
-KINDS = ("memory", "sqlite", "postgres", "codecs")
+KINDS = ("memory", "sqlite", "direct", "pgbouncer", "partitioned", "codecs")
 
 
 async def _odd_codecs(connection: Any) -> None:
@@ -24,20 +25,27 @@ async def _odd_codecs(connection: Any) -> None:
     await connection.set_type_codec("uuid", encoder=str.upper, decoder=str.upper, schema="pg_catalog", format="text")
 
 
+@pytest.fixture
+async def lent(dsn: str) -> AsyncGenerator[asyncpg.Pool[asyncpg.Record]]:
+    """An application's pool with codecs of its own."""
+    async with asyncpg.create_pool(dsn, min_size=0, max_size=6, init=_odd_codecs) as pool:
+        yield pool
+
+
 @pytest.fixture(params=KINDS)
-async def make(request: pytest.FixtureRequest, dsn: str, tmp_path: Path) -> AsyncGenerator[Callable[[], Cache]]:
-    """Make caches of one kind over one storage."""
-    memory = MemoryCache()
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Cache]:
+    """Make caches of one kind over one storage; PostgreSQL's through every door."""
+    if request.param == "memory":
+        memory = MemoryCache()
+        return lambda: memory
+    if request.param == "sqlite":
+        return lambda: SqliteCache(str(tmp_path / "docket.db"))
     if request.param == "codecs":
-        async with asyncpg.create_pool(dsn, min_size=0, max_size=6, init=_odd_codecs) as pool:
-            yield lambda: PostgresCache(pool)
-    else:
-        kinds: dict[str, Callable[[], Cache]] = {
-            "memory": lambda: memory,
-            "sqlite": lambda: SqliteCache(str(tmp_path / "docket.db")),
-            "postgres": lambda: PostgresCache(dsn),
-        }
-        yield kinds[request.param]
+        pool: Any = request.getfixturevalue("lent")
+        return lambda: PostgresCache(pool)
+    door: Any = request.getfixturevalue(DOORS[request.param])
+    cache: Callable[[], Cache] = door.cache
+    return cache
 
 
 @pytest.mark.parametrize("rule", CACHE_RULES, ids=lambda rule: rule.__name__)

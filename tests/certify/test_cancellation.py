@@ -48,7 +48,7 @@ async def _twice(running: asyncio.Task[Any]) -> None:
 @pytest.mark.parametrize("cancel", [_native, _twice])
 @pytest.mark.parametrize("semantics", ["at_most_once", "at_least_once"])
 async def test_a_certificate_under_way_is_written(cancel: Callable[..., Any], semantics: str) -> None:
-    """Cancelled while the certificate is being written: it is written, then the cancellation goes on (R10, F32)."""
+    """Cancelled while the certificate is being written: it is written, then the cancellation goes on (F32)."""
     cache = SlowCache()
     charging = Charging(cache, cache_result=semantics)
     running = asyncio.create_task(charging.run())
@@ -129,7 +129,7 @@ def _work(charging: Charging) -> Any:
 
 
 async def test_a_slow_claim_is_renewed_before_the_step_is_called() -> None:
-    """An answer that took longer than half the lease may be about a lease that is over: the step is not called on it (R6)."""
+    """An answer that took longer than half the lease may be about a lease that is over: the step is not called on it."""
 
     class Frozen(MemoryCache):
         renewed = 0

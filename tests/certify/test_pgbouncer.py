@@ -13,32 +13,18 @@ import pytest
 from docket import Docket, InDoubt, Run, Transaction
 from docket.cache import Cache
 from docket.postgres import PostgresCache
-from docket.testing import CACHE_RULES, CacheRule, exercise_cache
 from examples.orders.orders_pb2 import ChargeResult, OrderRequest, Reservation, Shipment
-from tests.certify.pgbouncer import installed, pgbouncer
+from tests.certify.doors import Door
 from tests.database import connected
-
-
-@pytest.fixture(scope="session")
-async def pooled_session(session_database: str) -> AsyncGenerator[str]:
-    """The session's database through PgBouncer."""
-    async with pgbouncer(await asyncio.to_thread(installed), session_database) as through:
-        yield through
-
-
-@pytest.fixture
-async def pooled(pooled_session: str, dsn: str) -> str:
-    """The same, emptied."""
-    return pooled_session
 
 
 class Shop:
     """Orders through one process of its own."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, cache: Cache) -> None:
         self.done: collections.Counter[tuple[str, str]] = collections.Counter()
         self.failing: set[str] = set()
-        self.d = Docket(cache=PostgresCache(dsn, statement_cache_size=0), lease=5)
+        self.d = Docket(cache=cache, lease=5)
         self.d.step(cache_result="at_most_once")(self.charge)
         self.d.step(cache_result="at_least_once", exclusive=True)(self.reserve)
         self.d.step(cache_result="transactional")(self.ship)
@@ -67,37 +53,17 @@ class Shop:
 
 
 @pytest.fixture
-async def shops(pooled: str, dsn: str) -> AsyncGenerator[tuple[Shop, Shop]]:
+async def shops(pooled: Door, dsn: str) -> AsyncGenerator[tuple[Shop, Shop]]:
     """Two processes' worth of orders over one database, and the table that steps write."""
     async with connected(dsn) as connection:
         await connection.execute("CREATE TABLE parcel (run_id text)")
     async with AsyncExitStack() as stack:
-        one, two = Shop(pooled), Shop(pooled)
+        one, two = Shop(pooled.cache()), Shop(pooled.cache())
         await stack.enter_async_context(one.d)
         await stack.enter_async_context(two.d)
         yield one, two
     async with connected(dsn) as connection:
         await connection.execute("DROP TABLE parcel")
-
-
-@pytest.mark.parametrize("rule", CACHE_RULES, ids=lambda rule: rule.__name__)
-async def test_a_cache_behind_a_transaction_pooler_keeps_its_promise(rule: CacheRule, pooled: str) -> None:
-    """Every rule of the conformance suite, one by one, each over connections that change under it."""
-    one, two = PostgresCache(pooled, statement_cache_size=0), PostgresCache(pooled, statement_cache_size=0)
-    try:
-        await rule(one, two, f"pooled-{rule.__name__}")
-    finally:
-        await one.close()
-        await two.close()
-
-
-async def test_the_whole_suite_passes_through_a_transaction_pooler(pooled: str) -> None:
-    """What a user would run against a cache of their own."""
-
-    def make() -> Cache:
-        return PostgresCache(pooled, statement_cache_size=0)
-
-    await exercise_cache(make)
 
 
 async def test_many_orders_at_once_share_few_sessions(shops: tuple[Shop, Shop], dsn: str) -> None:
@@ -128,9 +94,9 @@ async def test_a_doubt_is_kept_and_decided_through_a_transaction_pooler(shops: t
     assert (one.done["released", "charge"], two.done["released", "charge"]) == (1, 1)
 
 
-async def test_a_session_that_caches_statements_is_told_what_to_do(pooled: str, dsn: str) -> None:
+async def test_a_session_that_caches_statements_is_told_what_to_do(pooled: Door) -> None:
     """With asyncpg's statement cache left on, an old PgBouncer's error carries the advice; a new one works."""
-    cache = PostgresCache(pooled, min_size=6, max_size=6)
+    cache = PostgresCache(pooled.dsn, min_size=6, max_size=6)
     found = await asyncio.gather(*(cache.load(f"run-{number}") for number in range(60)), return_exceptions=True)
     await cache.close()
     errors = [one for one in found if isinstance(one, BaseException)]

@@ -54,6 +54,19 @@ def test_every_test_that_the_guarantees_name_exists() -> None:
     assert missing == []
 
 
+def test_the_table_of_situations_names_exactly_the_tests_there_are() -> None:
+    """Every situation has its tests, every test its situation, and none is left out."""
+    rows = re.findall(r"^\| R(\d+) \|.*\|(.*)\|$", (ROOT / "docs" / "guarantees.md").read_text(), re.MULTILINE)
+    named = sorted((int(number), name) for number, tests in rows for name in re.findall(r"`(\w+)`", tests))
+    files = (ROOT / "tests" / "certify" / "situations").glob("test_*.py")
+    code = "".join(file.read_text() for file in files)
+    there = sorted(re.findall(r"^(?:async )?def (test_\w+)\(", code, re.MULTILINE))
+
+    assert [int(number) for number, _ in rows] == list(range(1, len(rows) + 1))
+    assert [name for _, name in named] == there
+    assert all(name.startswith(f"test_r{number:02}_") for number, name in named)
+
+
 def _text(file: Path) -> str:
     return file.read_text() if file.exists() else ""
 

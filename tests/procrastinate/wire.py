@@ -52,6 +52,10 @@ class Proxy:
             client.transport.abort()
         await asyncio.gather(*self._connections)
 
+    def turn_to(self, dsn: str) -> None:
+        """Lead new connections to another server, as a name or an address does after a failover."""
+        self._parts = urlsplit(dsn)
+
     def lose_answers(self, count: int, *, and_leave: bool = False) -> None:
         """Let the next *count* statements take effect, and cut the connection instead of passing the answer on.
 

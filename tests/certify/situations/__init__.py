@@ -1,0 +1,1 @@
+"""One test, at least, for each situation in the table of docs/guarantees.md, through every door (`tests.certify.doors`)."""
