@@ -15,6 +15,7 @@ from importlib import metadata
 from benchmarks.crashes.campaign import Options, Report, campaign
 from benchmarks.crashes.faults import KINDS
 from benchmarks.crashes.invariants import INVARIANTS
+from benchmarks.crashes.world import DOORS
 from benchmarks.crashes.wrong import CACHES
 
 COLUMNS = ("campaign", "faults", "runs", "effects", "repeats", "doubts (happened / not)", "late", "outages", "violations")
@@ -54,7 +55,7 @@ def remarks(report: Report) -> list[str]:
 async def main(arguments: argparse.Namespace) -> int:
     """Run the campaigns one after the other and print the table; return the exit code."""
     names = arguments.only or list(KINDS)
-    options = Options(arguments.seconds, arguments.seed, arguments.workers, arguments.lease, arguments.cache)
+    options = Options(arguments.seconds, arguments.seed, arguments.workers, arguments.lease, arguments.cache, arguments.door)
     reports: list[Report] = []
     for name in names:
         reports.append(await campaign(name, options))
@@ -63,7 +64,7 @@ async def main(arguments: argparse.Namespace) -> int:
     print(
         f"Python {platform.python_version()}, asyncpg {metadata.version('asyncpg')}, {os.cpu_count()} cores, "
         f"{arguments.seconds:g} s of faults for each campaign, {arguments.workers} workers, lease {arguments.lease:g} s, "
-        f"seed {arguments.seed}, cache {arguments.cache}\n"
+        f"seed {arguments.seed}, cache {arguments.cache}, door {arguments.door}\n"
     )
     print(table(reports))
     print()
@@ -83,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--workers", type=int, default=4)
     made.add_argument("--lease", type=float, default=0.5, help="seconds")
     made.add_argument("--cache", choices=[*CACHES], default="right", help="a wrong one must be found out")
+    made.add_argument("--door", choices=DOORS, default="direct", help="through PgBouncer, or to hash-partitioned tables")
     return made
 
 

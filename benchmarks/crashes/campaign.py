@@ -20,11 +20,11 @@ from benchmarks.crashes.faults import KINDS, Ground, Kind
 from benchmarks.crashes.invariants import History, Row, violations
 from benchmarks.crashes.watch import Watch
 from benchmarks.crashes.worker import Setting
-from benchmarks.crashes.world import TABLES, Effects, Ledger, build, charged
+from benchmarks.crashes.world import PARTS, TABLES, Effects, Ledger, build, charged
 from docket.postgres.embedded import EmbeddedServer, embedded_server, fresh_database, postgres_server
+from docket.postgres.schema import apply
 from examples.orders.orders_pb2 import ChargeResult
-
-SCHEMA = Path(__file__).parents[2] / "schema.sql"
+from tests.certify.pgbouncer import installed, pgbouncer
 
 ROUND = 8.0
 """Seconds of faults between two visits of the operator."""
@@ -34,6 +34,9 @@ LONGEST = 5.0
 
 PATIENCE = 60.0
 """Seconds in which everything must be finished once the faults are over; a hang is a violation."""
+
+SESSIONS = 8
+"""Server connections that PgBouncer has for the workers, of which each may have four: a paused one keeps those it is using."""
 
 ROWS = """
 SELECT run_id, key, state, token, body, (extract(epoch FROM certified_at) * 1000000000)::bigint AS certified_at
@@ -56,6 +59,7 @@ class Options:
         workers: How many processes.
         lease: Seconds.
         cache: A name in `benchmarks.crashes.wrong.CACHES`.
+        door: One of `benchmarks.crashes.world.DOORS`.
     """
 
     seconds: float
@@ -63,6 +67,7 @@ class Options:
     workers: int
     lease: float
     cache: str
+    door: str
 
 
 @dataclass(slots=True)
@@ -107,12 +112,12 @@ async def campaign(name: str, options: Options) -> Report:
     kind = KINDS[name]
     report = Report(name, kind.title)
     with tempfile.TemporaryDirectory(prefix="docket-ledger-") as folder:
-        async with _database(kind) as (dsn, server):
+        async with _database(kind, options.door) as (dsn, server), _through(options.door, dsn) as through:
             ledger = Path(folder) / "ledger"
-            setting = Setting(dsn, ledger, options.lease, options.cache)
+            setting = Setting(through, ledger, options.lease, options.cache, options.door)
             chance = random.Random(options.seed)
             ground = Ground(Crew(setting, options.workers, kind.contention, chance), dsn, server, options.lease, chance)
-            operator = Operator(setting, report)
+            operator = Operator(dsn, ledger, report)
             watch = Watch(dsn)
             await _rounds(kind, ground, operator, watch, options.seconds)
             history = await _history(ground, kind, ledger, watch)
@@ -128,7 +133,7 @@ async def campaign(name: str, options: Options) -> Report:
 
 
 @contextlib.asynccontextmanager
-async def _database(kind: Kind) -> AsyncGenerator[tuple[str, EmbeddedServer | None]]:
+async def _database(kind: Kind, door: str) -> AsyncGenerator[tuple[str, EmbeddedServer | None]]:
     """Lay the tables in a database; on a server that forgets what it is not told to keep, if it is to crash."""
     async with contextlib.AsyncExitStack() as stack:
         server = None
@@ -140,10 +145,21 @@ async def _database(kind: Kind) -> AsyncGenerator[tuple[str, EmbeddedServer | No
         address = server.dsn if server else await stack.enter_async_context(postgres_server())
         dsn = await stack.enter_async_context(fresh_database(address, prefix="docket_crashes"))
         connection = await asyncpg.connect(dsn)
-        await connection.execute(SCHEMA.read_text() + TABLES)
+        await apply(connection, partitions=PARTS if door == "partitioned" else 0)
+        await connection.execute(TABLES)
         await connection.execute("CHECKPOINT")
         await connection.close()
         yield dsn, server
+
+
+@contextlib.asynccontextmanager
+async def _through(door: str, dsn: str) -> AsyncGenerator[str]:
+    """Give the workers' way to the database."""
+    if door != "pgbouncer":
+        yield dsn
+        return
+    async with pgbouncer(await asyncio.to_thread(installed), dsn, SESSIONS) as through:
+        yield through
 
 
 async def _rounds(kind: Kind, ground: Ground, operator: Operator, watch: Watch, seconds: float) -> None:
@@ -204,21 +220,22 @@ class Operator:
     """Decides doubts as a person would: by what the ledger, which is the provider's dashboard, says.
 
     Args:
-        setting: The database and the ledger.
+        dsn: The database, with nothing before it.
+        ledger: The ledger's file.
         report: Where the decisions are counted.
     """
 
-    def __init__(self, setting: Setting, report: Report) -> None:
-        self._setting, self._report = setting, report
+    def __init__(self, dsn: str, ledger: Path, report: Report) -> None:
+        self._dsn, self._ledger, self._report = dsn, ledger, report
 
     async def decide(self, lease: float) -> None:
         """Settle or release every doubt, once the leases of the dead have ended."""
         await asyncio.sleep(lease)
-        ledger = Ledger(self._setting.ledger)
+        ledger = Ledger(self._ledger)
         charges = [line for line in ledger.read() if line.what == "effect" and line.key == "orders.ChargeResult"]
         booked = {line.run_id: line.effect for line in reversed(charges)}  # the first, if a wrong cache made several
-        d = build(self._setting.dsn, Effects(ledger, lease), lease)
-        connection = await asyncpg.connect(self._setting.dsn)
+        d = build(self._dsn, Effects(ledger, lease), lease)
+        connection = await asyncpg.connect(self._dsn)
         try:
             for run_id, token, why in await connection.fetch(DOUBTS):
                 self._report.reasons[(why or "holder lost").partition("; ")[0]] += 1

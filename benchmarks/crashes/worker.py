@@ -31,16 +31,18 @@ class Setting:
     """What a worker is told when it starts.
 
     Attributes:
-        dsn: The database.
+        dsn: The database, as a worker comes to it.
         ledger: The ledger's file.
         lease: Seconds.
         cache: A name in `benchmarks.crashes.wrong.CACHES`.
+        door: One of `benchmarks.crashes.world.DOORS`.
     """
 
     dsn: str
     ledger: Path
     lease: float
     cache: str
+    door: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def main(orders: Connection, setting: Setting) -> None:
 async def _serve(orders: Connection, setting: Setting) -> None:
     loop = asyncio.get_running_loop()
     ledger = Ledger(setting.ledger)
-    d = build(setting.dsn, Effects(ledger, setting.lease), setting.lease, setting.cache)
+    d = build(setting.dsn, Effects(ledger, setting.lease), setting.lease, setting.cache, setting.door)
     over = asyncio.Event()
     working: set[asyncio.Task[None]] = set()
 

@@ -128,7 +128,14 @@ async def validate_order(request: OrderRequest) -> ValidOrder:
     return ValidOrder(order_id=request.order_id, amount_cents=request.amount_cents, currency="EUR")
 
 
-def build(dsn: str, effects: Effects, lease: float, cache: str = "right") -> Docket:
+DOORS = ("direct", "pgbouncer", "partitioned")
+"""How workers come to their tables: directly, through PgBouncer in transaction mode, or directly to tables split by run."""
+
+PARTS = 4
+"""Parts of each table that is split."""
+
+
+def build(dsn: str, effects: Effects, lease: float, cache: str = "right", door: str = "direct") -> Docket:
     """Wire the steps of an order.
 
     Args:
@@ -136,8 +143,10 @@ def build(dsn: str, effects: Effects, lease: float, cache: str = "right") -> Doc
         effects: The outside world.
         lease: Seconds.
         cache: A name in `CACHES`.
+        door: One of `DOORS`.
     """
-    kept = CACHES[cache](dsn, max_size=4, server_settings={"application_name": APPLICATION})
+    options: dict[str, Any] = {"statement_cache_size": 0} if door == "pgbouncer" else {}
+    kept = CACHES[cache](dsn, max_size=4, server_settings={"application_name": APPLICATION}, **options)
     d = Docket(cache=kept, lease=lease, wait=lease / 2)
     d.register(validate_order)
 

@@ -19,7 +19,9 @@ from psycopg.conninfo import conninfo_to_dict
 
 NOBODY = 65534
 
-# Fewer server connections than the tests have clients, or every client would keep the one it got first.
+# Of the server connections: fewer than the tests have clients, or every client would keep the one it got first.
+POOL = 3
+
 CONFIGURATION = """
 [databases]
 * = host={host} port={port}
@@ -31,7 +33,8 @@ unix_socket_dir =
 auth_type = trust
 auth_file = {users}
 pool_mode = transaction
-default_pool_size = 3
+default_pool_size = {pool}
+server_login_retry = 0.1
 max_client_conn = 100
 logfile = {log}
 """
@@ -58,8 +61,8 @@ def _install() -> None:
 
 
 @asynccontextmanager
-async def pgbouncer(program: str, dsn: str) -> AsyncGenerator[str]:
-    """Put PgBouncer before the server of *dsn*; yield the DSN of the same database through it."""
+async def pgbouncer(program: str, dsn: str, pool: int = POOL) -> AsyncGenerator[str]:
+    """Put PgBouncer before the server of *dsn*, with *pool* connections to it; yield the same database's DSN through it."""
     server = conninfo_to_dict(dsn)
     with tempfile.TemporaryDirectory(prefix="docket-pgbouncer-") as folder, socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -68,7 +71,9 @@ async def pgbouncer(program: str, dsn: str) -> AsyncGenerator[str]:
         users, settings, log = (Path(folder) / name for name in ("users", "settings", "log"))
         users.write_text(f'"{server["user"]}" "{server.get("password", "")}"\n')
         settings.write_text(
-            CONFIGURATION.format(host=server["host"], port=server.get("port") or 5432, listen=listen, users=users, log=log)
+            CONFIGURATION.format(
+                host=server["host"], port=server.get("port") or 5432, listen=listen, users=users, log=log, pool=pool
+            )
         )
         process = await asyncio.create_subprocess_exec(*_as_somebody(folder), program, "--quiet", str(settings))
         try:
