@@ -260,13 +260,13 @@ class Storing:
     def _not_certified(
         self, run_id: str, step: Step, value: object, error: Exception, certificate: Certificate | None = None
     ) -> NotCertified:
-        token = certificate.token if certificate else 0
+        token = certificate.token if certificate else None
         known = digest_of(certificate.stored) if certificate else "unknown"
         _log.error(
-            "run %r: the result of %s (%s) could not be certified (claim %d, sha256 %s): %r; the error's .result holds it",
+            "run %r: the result of %s (%s) could not be certified (claim %s, sha256 %s): %r; the error's .result holds it",
             run_id, step.name, step.key, token, known, error,
         )  # fmt: skip
-        return NotCertified(run_id, label(step.gives), value, f"{type(error).__name__}: {error}")
+        return NotCertified(run_id, label(step.gives), value, f"{type(error).__name__}: {error}", token)
 
 
 def in_doubt(run_id: str, key: str, record: Record, retry_after: float | None = None) -> InDoubt | Purged:

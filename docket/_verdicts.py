@@ -9,33 +9,37 @@ from docket._step import Step
 from docket._storing import Storing
 from docket._types import label
 from docket._writing import finished
-from docket.cache import Move
+from docket.cache import Claim, Move
 from docket.errors import NotInDoubt
+
+SETTLING = 10.0
+"""Seconds for the second write of a verdict on what nothing is recorded of. If its author dies before that, it is in doubt."""
 
 
 async def settle(
     storing: Storing, run_id: str, step: Step, value: object, token: int | None = None, note: str = "", by: str = ""
 ) -> Record:
-    """Certify *value* as the result of a step in doubt.
+    """Certify *value* as the result of a step in doubt, or of one that took effect and of which nothing is recorded.
 
     Args:
         storing: Where.
         run_id: The run.
         step: The step.
         value: The result, as the step would have returned it.
-        token: The token seen with the doubt; the present one if None.
+        token: The token seen with the doubt, 0 if nothing was seen; the present one if None.
         note: Why, for the journal.
         by: Who decides, for the journal; this process if empty.
 
     Raises:
-        NotInDoubt: There is no such doubt (any more).
+        NotInDoubt: There is no such doubt (any more), or something is recorded by now.
         NotCertified: The value cannot be stored.
     """
     packed = await storing.pack(run_id, step, value)
     now = await _standing(storing, run_id, step)
-    doubt = _doubt(run_id, step, now, token)
+    claimed = await _claimed(storing, run_id, step, by) if token == 0 and now is None else None
+    doubt = claimed or _doubt(run_id, step, now, token)
     move = Move(
-        run_id, step.key, doubt.token, None, ("doubt",), "certified", "settled", uuid.uuid4(),
+        run_id, step.key, doubt.token, doubt.claim, (doubt.state,), "certified", "settled", uuid.uuid4(),
         owner=by or storing.owner, fences=True, error_text=_storable(note), stored=packed.stored,
     )  # fmt: skip
     return await _decide(storing, step, move)
@@ -74,6 +78,16 @@ async def _standing(storing: Storing, run_id: str, step: Step) -> Record | None:
         error_text=f"{now.owner} was last heard of before its lease ended",
     )  # fmt: skip
     return await finished(lambda: storing.cache.move(move))
+
+
+async def _claimed(storing: Storing, run_id: str, step: Step, by: str) -> Record:
+    """Claim a step of which nothing is recorded, as whoever runs it would: one of them is first."""
+    mode, nonce = step.options.cache_result or "at_most_once", uuid.uuid4()
+    claim = Claim(run_id, step.key, mode, nonce, by or storing.owner, SETTLING)
+    claimed = await finished(lambda: storing.cache.claim(claim))
+    if claimed.claim != nonce:
+        raise NotInDoubt(run_id, label(step.gives), f"it is {claimed.state} with token {claimed.token}")
+    return claimed
 
 
 def _doubt(run_id: str, step: Step, now: Record | None, token: int | None) -> Record:

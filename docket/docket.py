@@ -209,12 +209,14 @@ class Docket(Queued):
     ) -> None:
         """Decide a doubt: the step did take effect, and *value* is its result. It is certified.
 
+        With ``token=0`` the same for a step of which nothing is recorded: its effect outlived its row.
+
         Args:
             run_id: The run.
             target: The step or its type.
             value: The result, as the step would have returned it.
-            token: The token seen with the doubt, so that a verdict on an older doubt changes nothing; the present one if
-                absent.
+            token: The token seen with the doubt, so that a verdict on an older doubt changes nothing; 0 if nothing was seen;
+                the present one if absent.
             note: Why, for the journal.
             by: Who decides, for the journal; this process if empty.
 

@@ -170,6 +170,33 @@ async def test_a_verdict_needs_its_doubt(cache: Cache) -> None:
         await orders.d.settle("order-2", ChargeResult, ChargeResult())
 
 
+async def test_an_effect_that_outlived_its_row_is_settled(cache: Cache) -> None:
+    """With a token of 0 a person says that nothing is recorded and all the same it happened; whoever began it first decides."""
+    orders = Orders(cache)
+    found = ChargeResult(charge_id="on the dashboard")
+    with pytest.raises(NotInDoubt, match="nothing is recorded"):
+        await orders.d.settle("order-1", ChargeResult, found, token=1)
+    await orders.d.settle("order-1", ChargeResult, found, token=0, note="restored from a backup")
+    with pytest.raises(NotInDoubt, match="certified"):
+        await orders.d.settle("order-1", ChargeResult, ChargeResult(), token=0)
+    reached, go = asyncio.Event(), asyncio.Event()
+
+    async def charging() -> None:
+        reached.set()
+        await go.wait()
+
+    orders.charging = charging
+    running = asyncio.create_task(orders.d.run("order-2", ChargeResult, request("order-2")))
+    await reached.wait()
+    with pytest.raises(NotInDoubt, match="running"):
+        await orders.d.settle("order-2", ChargeResult, found, token=0)
+    go.set()
+
+    assert (await running).charge_id == "ch-1"
+    assert await orders.d.run("order-1", ChargeResult, request()) == found
+    assert orders.calls["charge"] == 1
+
+
 async def test_not_applied_lets_the_step_run_again(cache: Cache) -> None:
     """A step that knows nothing happened says so, and is not in doubt."""
     orders = Orders(cache)

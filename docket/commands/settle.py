@@ -18,7 +18,7 @@ def add(subparsers: Any) -> None:
     parser = subparsers.add_parser("settle", help=told, description=f"{told}.")
     arguments_of_a_run(parser)
     parser.add_argument("--value", required=True, help="the result: JSON, a file, or - for standard input")
-    parser.add_argument("--token", type=int, help="the token you saw with the doubt; without it you are only shown what stands")
+    parser.add_argument("--token", type=int, help="the token you saw with the doubt, 0 if nothing was recorded")
     parser.set_defaults(run=run)
 
 

@@ -286,14 +286,16 @@ class NotCertified(RunError):
     Attributes:
         key: What was made.
         result: The value the step returned: keep it, it may be the only copy.
+        token: What ``settle`` takes: the fencing token of its claim, 0 if it was made without one; None if that is not known.
     """
 
-    def __init__(self, run_id: str, key: str, result: object, reason: str) -> None:
-        self.key, self.result = key, result
+    def __init__(self, run_id: str, key: str, result: object, reason: str, token: int | None = None) -> None:
+        self.key, self.result, self.token = key, result, token
+        seen = "" if token is None else f", token={token}"
         super().__init__(
             run_id,
             f"run {run_id!r}: {key} was made but could not be certified: {reason}; "
-            f"the value is in this error's .result; pass it to settle({run_id!r}, {key}, value) when that is mended",
+            f"the value is in this error's .result; pass it to settle({run_id!r}, {key}, value{seen}) when that is mended",
         )
 
 
