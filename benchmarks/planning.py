@@ -14,10 +14,10 @@ from typing import Any
 from uuid import UUID
 
 from docket import Graph
-from docket._certificates import Facts
-from docket._plan import plan, reached
-from docket._record import MadeFrom, Record, Records, Stored, digest_of
-from docket._wiring import Wiring
+from docket._core.certificates import Facts
+from docket._core.plan import plan, reached
+from docket._core.record import MadeFrom, Record, Records, Stored, digest_of
+from docket._core.wiring import Wiring
 
 ROUNDS = 15
 COUNT = 1000

@@ -1,12 +1,12 @@
 """Docket resolves typed steps and keeps the results you cannot afford to lose, in your Postgres."""
 
-from docket._plan import Plan as Plan
-from docket._reconcile import NOT_APPLIED as NOT_APPLIED
-from docket._reconcile import NotAppliedType as NotAppliedType
-from docket._step import Run as Run
-from docket._step import Transaction as Transaction
-from docket._supplied import As as As
-from docket._types import IfCertified as IfCertified
+from docket._certify.reconcile import NOT_APPLIED as NOT_APPLIED
+from docket._certify.reconcile import NotAppliedType as NotAppliedType
+from docket._core.plan import Plan as Plan
+from docket._core.step import Run as Run
+from docket._core.step import Transaction as Transaction
+from docket._core.types import IfCertified as IfCertified
+from docket._runs.supplied import As as As
 from docket.docket import Docket as Docket
 from docket.errors import Busy as Busy
 from docket.errors import ConfigurationError as ConfigurationError

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from docket._record import Blob
+from docket._core.record import Blob
 from docket.cache import Cache
 from docket.errors import Undecodable
 

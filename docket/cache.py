@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, runtime_checkable
 from uuid import UUID
 
-from docket._immutable import immutable
-from docket._record import MadeFrom as MadeFrom
-from docket._record import Record as Record
-from docket._record import Records as Records
-from docket._record import State as State
-from docket._record import Stored as Stored
+from docket._core.immutable import immutable
+from docket._core.record import MadeFrom as MadeFrom
+from docket._core.record import Record as Record
+from docket._core.record import Records as Records
+from docket._core.record import State as State
+from docket._core.record import Stored as Stored
 
 _NOTHING = MadeFrom()
 

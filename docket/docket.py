@@ -6,23 +6,23 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
-from docket._attempt import Attempt
-from docket._bounds import GRACE, THREADS
-from docket._calls import Calls
-from docket._certify import Certifier
-from docket._handover import Handover
-from docket._invalidate import invalidate
-from docket._names import checked_run_id
-from docket._outside import Watch
-from docket._plan import Plan
-from docket._queued import Queued
-from docket._resources import Resources
-from docket._sharing import Late, Shared, Stuck, Work
-from docket._storing import Blobs
-from docket._supplied import asked_for, supplied
-from docket._types import Key, label
-from docket._verdicts import release, settle
-from docket._wiring import Wiring
+from docket._certify.certifier import Certifier
+from docket._certify.invalidate import invalidate
+from docket._certify.outside import Watch
+from docket._certify.storing import Blobs
+from docket._certify.verdicts import release, settle
+from docket._core.names import checked_run_id
+from docket._core.plan import Plan
+from docket._core.types import Key, label
+from docket._core.wiring import Wiring
+from docket._engine.bounds import GRACE, THREADS
+from docket._engine.calls import Calls
+from docket._engine.sharing import Late, Shared, Stuck, Work
+from docket._runs.attempt import Attempt
+from docket._runs.handover import Handover
+from docket._runs.queued import Queued
+from docket._runs.resources import Resources
+from docket._runs.supplied import asked_for, supplied
 from docket.cache import Cache
 from docket.errors import ConfigurationError, DeadlineExceeded, WaitsForItself
 from docket.explain import text

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from docket._plan import Plan
-from docket._standing import Standing
-from docket._step import SPECIAL
-from docket._types import Key, label
-from docket._wiring import Wiring
+from docket._core.plan import Plan
+from docket._core.standing import Standing
+from docket._core.step import SPECIAL
+from docket._core.types import Key, label
+from docket._core.wiring import Wiring
 
 _COLOURS: Mapping[str, str] = {
     "certified": "#b7e1a1", "would run": "#cfe2ff", "running": "#ffe8a1", "waiting": "#ffe8a1", "failed": "#ffd0a8",

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
-from docket._override import overridden
-from docket._step import ON_CHANGE, SCOPES, SEMANTICS, OnChange, Options, Scope, Semantics, name_of
-from docket._types import place, placed
-from docket._wiring import Resource, Wiring, build
+from docket._core.step import ON_CHANGE, SCOPES, SEMANTICS, OnChange, Options, Scope, Semantics, name_of
+from docket._core.types import place, placed
+from docket._core.wiring import Resource, Wiring, build
+from docket._runs.override import overridden
 from docket.errors import ConfigurationError
 from docket.retry import Retry, seconds
 

@@ -17,7 +17,7 @@ from datetime import datetime
 from json.encoder import encode_basestring_ascii as _quoted  # json.dumps of a text, without its detours
 from typing import Any, Literal, Protocol, TypeAlias
 
-from docket._record import Stored
+from docket._core.record import Stored
 from docket.errors import (
     BadJob,
     Busy,

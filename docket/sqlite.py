@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 from uuid import UUID
 
-from docket._record import Blob, MadeFrom, Record, Records, Stored
+from docket._core.record import Blob, MadeFrom, Record, Records, Stored
 from docket.cache import Certificate, Claim, Held, Input, Move, certified, claimed, moved
 
 T = TypeVar("T")

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar, Unpack, overload
 
-from docket._step import Run, Transaction
+from docket._core.step import Run, Transaction
 from docket.docket import Docket
 from docket.graph import Graph as Untyped
 from docket.graph import StepOptions

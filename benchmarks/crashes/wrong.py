@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from docket._record import Record
+from docket._core.record import Record
 from docket.cache import Certificate, Move
 from docket.postgres import PostgresCache
 

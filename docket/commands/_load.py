@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 import sys
 
-from docket._step import Step
-from docket._types import label
-from docket._wiring import Wiring
+from docket._core.step import Step
+from docket._core.types import label
+from docket._core.wiring import Wiring
 from docket.errors import ConfigurationError
 from docket.graph import Graph
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import asyncpg
 
-from docket._record import Record
-from docket._standing import ago
-from docket._step import Step
-from docket._types import label
+from docket._core.record import Record
+from docket._core.standing import ago
+from docket._core.step import Step
+from docket._core.types import label
 from docket.commands._load import load, step_named
 from docket.docket import Docket
 from docket.errors import ConfigurationError, DocketError

@@ -6,9 +6,9 @@ import argparse
 import sys
 from typing import Any
 
-from docket._lints import lints
-from docket._types import label
-from docket._wiring import Wiring
+from docket._core.lints import lints
+from docket._core.types import label
+from docket._core.wiring import Wiring
 from docket.commands._load import load, step_named
 from docket.errors import DocketError
 

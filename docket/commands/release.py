@@ -6,9 +6,9 @@ import argparse
 import sys
 from typing import Any
 
-from docket._record import Record
-from docket._standing import ago
-from docket._step import Step
+from docket._core.record import Record
+from docket._core.standing import ago
+from docket._core.step import Step
 from docket.commands._run import UNSURE, arguments_of_a_run, decided, is_doubtful, who
 from docket.docket import Docket
 

@@ -6,8 +6,8 @@ import argparse
 import sys
 from typing import Any
 
-from docket._record import Record
-from docket._step import Step
+from docket._core.record import Record
+from docket._core.step import Step
 from docket.commands._run import arguments_of_a_run, decided, who
 from docket.docket import Docket
 

@@ -6,8 +6,8 @@ import argparse
 import sys
 from typing import Any
 
-from docket._record import Record
-from docket._step import Step
+from docket._core.record import Record
+from docket._core.step import Step
 from docket.commands._run import UNSURE, arguments_of_a_run, decided, value_of, who
 from docket.docket import Docket
 

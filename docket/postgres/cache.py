@@ -11,7 +11,7 @@ from uuid import UUID
 
 import asyncpg
 
-from docket._record import Record, Records
+from docket._core.record import Record, Records
 from docket.cache import Certificate, Claim, Held, Make, Move, Place, State
 from docket.errors import ConfigurationError, SchemaMissing
 from docket.postgres.connection import Pool, PoolLender, is_bad_value, until_known

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
-from docket._writing import begin
+from docket._certify.writing import begin
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from docket._record import NOTHING, Record, Records
+from docket._core.record import NOTHING, Record, Records
 from docket.cache import Certificate, Claim
 from docket.postgres.coalesce import Coalescer
 from docket.postgres.connection import Database, Pool, PoolLender, is_bad_value

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from docket._record import Blob, MadeFrom, Record, Records, Stored
+from docket._core.record import Blob, MadeFrom, Record, Records, Stored
 from docket.cache import Certificate, Claim, Input
 from docket.postgres.statements import Shape
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import asyncpg
 
-from docket._record import Record
-from docket._writing import begin, ended
+from docket._certify.writing import begin, ended
+from docket._core.record import Record
 from docket.cache import Claim, Make
 from docket.errors import BrokenTransaction, Busy
 from docket.postgres.connection import Database, is_definite

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from docket._types import label
+from docket._core.types import label
 from docket.errors import ConfigurationError
 from docket.postgres.statements import validated
 from docket.serializers import Case, Child, Column, Schema, Serializers, SqlType

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeAlias, cast
 
-from docket._types import label
+from docket._core.types import label
 from docket.errors import Unstorable
 from docket.serializers import _json_text
 from docket.serializers._json_read import Readers

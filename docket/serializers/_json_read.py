@@ -12,7 +12,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin
 from uuid import UUID
 
-from docket._types import label
+from docket._core.types import label
 from docket.serializers._shapes import Unsupported, has_members, is_union, members_of, stripped
 
 Read: TypeAlias = Callable[[Any], Any]

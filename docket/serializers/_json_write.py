@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from docket._types import label
+from docket._core.types import label
 from docket.serializers import _json_text
 from docket.serializers._shapes import is_namedtuple, library_of, library_of_class
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, get_args
 
-from docket._immutable import immutable
-from docket._record import Stored
-from docket._types import label, place, storage_key
+from docket._core.immutable import immutable
+from docket._core.record import Stored
+from docket._core.types import label, place, storage_key
 from docket.errors import ConfigurationError, NoSerializer, Undecodable, Unstorable
 from docket.serializers import _json_text
 from docket.serializers._json import Json

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, ForwardRef, Literal, NewType, TypeVar, Union, get_args, get_origin
 
-from docket._types import label
+from docket._core.types import label
 
 Library = Literal["pydantic", "msgspec"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from docket import Busy, ConfigurationError, InDoubt, InputsChanged, NotApplied, NotCertified, Refused, Run
-from docket._reconcile import NOT_APPLIED
+from docket._certify.reconcile import NOT_APPLIED
 from docket.cache import Cache, MemoryCache
 from examples.orders.orders_pb2 import ChargeResult, OrderRequest
 from tests.certify.steps import CHARGE, REQUEST, Charging, Gate, charged, failing

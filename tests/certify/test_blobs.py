@@ -13,7 +13,7 @@ import pytest
 from obstore.store import LocalStore, MemoryStore
 
 from docket import Docket
-from docket._record import Blob
+from docket._core.record import Blob
 from docket.blobs import BlobStore, stream_result
 from docket.errors import Undecodable
 from docket.postgres import PostgresCache

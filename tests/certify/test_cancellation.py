@@ -10,9 +10,9 @@ from typing import Any
 import anyio
 import pytest
 
-from docket._record import MadeFrom
-from docket._storing import CertifiedStep
-from docket._writing import WriteTask, begin, finished
+from docket._certify.storing import CertifiedStep
+from docket._certify.writing import WriteTask, begin, finished
+from docket._core.record import MadeFrom
 from docket.cache import Certificate, MemoryCache
 from docket.postgres import PostgresCache
 from tests.certify.records import Records

@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 
 from docket import ConfigurationError, Docket, Refused, Run, Transaction
-from docket._record import MadeFrom
-from docket._storing import CertifiedStep
+from docket._certify.storing import CertifiedStep
+from docket._core.record import MadeFrom
 from docket.cache import MemoryCache
 from docket.errors import BrokenTransaction, Busy
 from examples.orders.orders_pb2 import OrderRequest, Reservation

@@ -6,8 +6,8 @@ import random
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeAlias
 
-from docket._plan import Program
-from docket._step import Options, Semantics, Step
+from docket._core.plan import Program
+from docket._core.step import Options, Semantics, Step
 
 Fns: TypeAlias = list[Callable[..., Any]]
 

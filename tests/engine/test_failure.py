@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from docket._engine import execute
+from docket._engine.execution import execute
 from tests.engine import programs
 from tests.engine.loops import LOOPS, run_in
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from docket import Docket, InDoubt, Run
-from docket._record import Record
+from docket._core.record import Record
 from docket.cache import Certificate, MemoryCache
 from docket.errors import DeadlineExceeded, StepTimeout
 from tests.engine.orders import Charge, Order, Shipment

@@ -12,8 +12,8 @@ from typing import Any
 import anyio
 import pytest
 
-from docket._engine import execute
-from docket._plan import Program
+from docket._core.plan import Program
+from docket._engine.execution import execute
 from docket.errors import WrongResult
 from tests.engine import programs
 from tests.engine.loops import LOOPS, run_in

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from docket import Docket
-from docket._record import Records
+from docket._core.record import Records
 from docket.cache import MemoryCache
 
 

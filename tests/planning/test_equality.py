@@ -13,7 +13,7 @@ import pytest
 
 import docket
 from docket import Docket, InputsChanged
-from docket._record import Records, Stored, digest_of
+from docket._core.record import Records, Stored, digest_of
 from docket.cache import MemoryCache
 from tests.messages_pb2 import Shapes
 

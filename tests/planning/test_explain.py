@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from docket import Busy, Docket, InDoubt, InputsChanged, NeedsForce, NotApplied, Plan, Refused, WaitingFor
-from docket._record import Record, Records
+from docket._core.record import Record, Records
 from docket.cache import MemoryCache
 from docket.explain import dot, mermaid, text
 from tests.planning.shop import C, D, Kept, Other, P, Q, Request, lazy, skeleton

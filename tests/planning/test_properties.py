@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from docket import InputsChanged, MissingInput
-from docket._certificates import Facts
-from docket._plan import Plan, plan
-from docket._record import Record, Records, Stored
-from docket._types import label
+from docket._core.certificates import Facts
+from docket._core.plan import Plan, plan
+from docket._core.record import Record, Records, Stored
+from docket._core.types import label
 from tests.planning.graphs import INPUTS, Node, Program, graphs, kind
 from tests.planning.model import Failed, Model
 

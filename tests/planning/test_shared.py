@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from docket import ConfigurationError, Docket, MissingInput, Run, WiringError
-from docket._record import Record, Records
+from docket._core.record import Record, Records
 from docket.cache import Cache, MemoryCache
 from docket.errors import UnknownTarget
 from docket.postgres import PostgresCache

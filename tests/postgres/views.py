@@ -3,7 +3,7 @@
 import uuid
 from typing import Any
 
-from docket._types import storage_key
+from docket._core.types import storage_key
 from docket.postgres.views import TypedView, script, typed_views
 from docket.serializers import Serializers
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from docket import Busy, ConfigurationError, Docket, InDoubt, MissingInput, NotCertified, Refused, RetryLater
-from docket._record import Stored
+from docket._core.record import Stored
 from docket.errors import BadJob, NewerCertificate, SchemaMissing, StepTimeout, Undecodable, WaitingFor
 from docket.inprocess import InProcessQueue
 from docket.queue import LATEST, MOST_BYTES, Job, Policy, described, read_job, verdict

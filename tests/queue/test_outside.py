@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import pytest
 
 from docket import Docket, InDoubt, InputsChanged, MissingInput, Refused
-from docket._record import Records
-from docket._step import Semantics
+from docket._core.record import Records
+from docket._core.step import Semantics
 from docket.cache import Cache, MemoryCache
 from docket.errors import ConfigurationError, NotYet, UnexpectedInput, UnknownTarget, WaitingFor
 from docket.inprocess import InProcessQueue

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from docket._types import place
+from docket._core.types import place
 from docket.errors import ConfigurationError, NoSerializer, Undecodable, Unstorable
 from docket.serializers import Schema, Serializer, Serializers
 from tests.serializers.messages import Line, Money

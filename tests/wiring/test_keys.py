@@ -9,7 +9,7 @@ from typing import Annotated, Any, ForwardRef, Generic, NewType, Optional, TypeV
 import pytest
 
 from docket import Graph, IfCertified
-from docket._types import Refusal, is_instance, label, place, read, storage_key
+from docket._core.types import Refusal, is_instance, label, place, read, storage_key
 from tests.messages_pb2 import Shapes
 from tests.wiring.parts import Charge, OrderId, Page, Request, Shipment, Stock, at, graph, said
 

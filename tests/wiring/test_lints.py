@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import pytest
 
 from docket import Graph, IfCertified
-from docket._lints import lints
+from docket._core.lints import lints
 from tests.wiring.parts import Charge, Other, Request, Shipment, Stock, at
 
 

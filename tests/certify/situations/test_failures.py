@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from docket import ConfigurationError, Docket, InDoubt, NotApplied
-from docket._reconcile import NOT_APPLIED
+from docket._certify.reconcile import NOT_APPLIED
 from docket.errors import BrokenTransaction
 from docket.postgres import PostgresCache
 from examples.orders.orders_pb2 import ChargeResult, OrderRequest, Reservation, Shipment

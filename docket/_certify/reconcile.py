@@ -1,0 +1,63 @@
+"""Asking the other side how a doubt ended: ``reconcile=``."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Final, Literal
+
+from docket._core.step import Run, Step, name_of
+from docket._core.types import Refusal, label, place, read
+from docket.errors import ConfigurationError
+
+
+class Verdict(Enum):
+    """What a reconcile function may say instead of a result."""
+
+    NOT_APPLIED = "not applied"
+
+
+NOT_APPLIED: Final = Verdict.NOT_APPLIED
+"""Returned by a reconcile function: the effect certainly did not happen and never will; the step may run again."""
+
+NotAppliedType = Literal[Verdict.NOT_APPLIED]
+"""The type of `NOT_APPLIED`, for annotations: ``-> ChargeResult | NotAppliedType``."""
+
+
+def places(reconcile: Callable[..., Any], step: Step) -> tuple[int, ...]:
+    """Return, for each parameter of *reconcile*, the position of the step's need of the same type; -1 for a `Run`.
+
+    Raises:
+        ConfigurationError: It wants something the step does not have.
+    """
+    found: list[int] = []
+    positions = {need.key: number for number, need in enumerate(step.needs)}
+    hints = typing.get_type_hints(reconcile, include_extras=True)
+    for parameter in inspect.signature(reconcile).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is not parameter.empty:
+            continue  # configuration
+        try:
+            key = read(hints[parameter.name]).key
+        except (KeyError, Refusal):
+            key = None
+        if key is Run:
+            found.append(-1)
+        elif key is not None and key in positions:
+            found.append(positions[key])
+        else:
+            has = ", ".join(label(need.key) for need in step.needs) or "nothing"
+            raise ConfigurationError(
+                f"{name_of(reconcile)} ({place(reconcile)}) is to reconcile {step.name} and takes {parameter.name!r}, which "
+                f"that step does not need; give each parameter one of its types ({has}) or Run"
+            )
+    return tuple(found)
+
+
+async def ask(step: Step, run: Run, values: tuple[object, ...]) -> object:
+    """Return what the step's reconcile function says: a result or `NOT_APPLIED`."""
+    reconcile = step.options.reconcile
+    assert reconcile is not None  # noqa: S101 - asked only where there is one
+    answer = reconcile(*(run if position < 0 else values[position] for position in places(reconcile, step)))
+    return await answer if inspect.isawaitable(answer) else answer

@@ -1,0 +1,71 @@
+"""What a result is made from, as its certificate will remember it. Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from docket._core.plan import Program
+from docket._core.record import MadeFrom
+from docket._core.step import SPECIAL, Step
+from docket._core.types import Key
+from docket._core.wiring import Wiring
+
+
+@dataclass(frozen=True, slots=True)
+class _Between:
+    """What lies between a step and what is known or certified: absent inputs, versions, and where it ends."""
+
+    inputs: Mapping[str, None]
+    versions: Mapping[str, int]
+    above: tuple[Key, ...]
+
+
+def made_from(wiring: Wiring, made: Program, step: Step, source_of: Callable[[Key], MadeFrom | None]) -> MadeFrom:
+    """Say what the result of *step* is made from.
+
+    Args:
+        wiring: The wiring.
+        made: The program it is computed in.
+        step: The step.
+        source_of: Tells where a value at hand or a certified result comes from; None for a resource.
+    """
+    name = ("between", made, step.gives)
+    between: _Between | None = wiring.memo.get(name)
+    if between is None:
+        between = wiring.memo[name] = _between(wiring, made, step)
+    inputs: dict[str, str | None] = dict(between.inputs)
+    above: dict[str, str] = {}
+    versions = dict(between.versions)
+    deep: dict[str, str | None] = {}
+    for key in between.above:
+        source = source_of(key)
+        if source is not None:
+            inputs.update(source.inputs)
+            above.update(source.above)
+            versions.update(source.versions)
+            deep.update(source.deep)
+    return MadeFrom(inputs, above, versions, deep)
+
+
+def _between(wiring: Wiring, made: Program, step: Step) -> _Between:
+    """Walk back from *step* to what is known or certified. An absent value counts: its coming is a change."""
+    results = len(made.known) + 1
+    absent: dict[str, None] = {}
+    above: dict[Key, None] = {}
+    passed: dict[Key, Step] = {step.gives: step}
+    pending = [step]
+    while pending:
+        at = pending.pop()
+        for need, slot in zip(at.needs, made.args[made.position[at.gives]], strict=True):
+            giver = made.steps[slot - results] if slot >= results else None
+            if slot == 0:
+                if need.key not in SPECIAL and need.key not in wiring.steps:
+                    absent[wiring.name(need.key)] = None
+            elif giver is None or giver.certifies:
+                above[need.key] = None
+            elif giver.gives not in passed:
+                passed[giver.gives] = giver
+                pending.append(giver)
+    versions = {one.key: one.options.version for one in passed.values() if one.options.version != 1}
+    return _Between(absent, versions, tuple(above))

@@ -1,0 +1,213 @@
+"""How one step is called: with which arguments, where, for how long, how often, and what it may return."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import random
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias
+
+from docket._core.plan import Program
+from docket._core.step import SPECIAL, Run, Step, Transaction
+from docket._core.types import is_instance, label
+from docket._engine.bounds import GRACE, THREADS, Threads, bounded
+from docket.errors import StepTimeout, WrongResult
+from docket.retry import Retry
+from docket.telemetry import Event, Observer, tell
+
+Call: TypeAlias = Callable[..., Coroutine[Any, Any, object]]
+"""Takes the values of a step's needs by position. A coroutine function: all of its code then runs inside the step."""
+
+Body: TypeAlias = Callable[..., Coroutine[Any, Any, object]]
+"""A step with everything its options ask for. Takes the `Run`, then the values of its needs."""
+
+_log = logging.getLogger("docket")
+
+
+class Calls:
+    """How the steps of one application are called.
+
+    Args:
+        threads: How many plain functions run at once.
+        grace: Seconds a step may take to end when it is told to.
+        observer: Is told what happens to each step; None for nobody.
+    """
+
+    __slots__ = ("_bodies", "_plans", "_threads", "grace", "observer")
+
+    def __init__(self, threads: int = THREADS, grace: float = GRACE, observer: Observer | None = None) -> None:
+        self.grace, self.observer = grace, observer
+        self._threads = Threads(threads)
+        self._bodies: dict[Step, Body] = {}
+        self._plans: dict[Program, tuple[list[Call], tuple[int, ...]]] = {}
+
+    def of(self, plan: Program, bind: Callable[[Step], Call]) -> list[Call]:
+        """Return how to call each step of *plan*.
+
+        Args:
+            plan: The program.
+            bind: Makes the call of a step that has to know its run; asked only for those.
+        """
+        known = self._plans.get(plan)
+        if known is None:
+            known = self._plans[plan] = self._sort(plan)
+        plain, bound = known
+        if not bound:
+            return plain
+        calls = plain.copy()
+        for position in bound:
+            calls[position] = bind(plan.steps[position])
+        return calls
+
+    def body(self, step: Step) -> Body:
+        """Return *step* with everything its options ask for."""
+        body = self._bodies.get(step)
+        if body is None:
+            body = self._bodies[step] = self._compile(step)
+        return body
+
+    def close(self) -> None:
+        """Let idle threads end."""
+        self._threads.close()
+
+    def _sort(self, plan: Program) -> tuple[list[Call], tuple[int, ...]]:
+        bound = tuple(
+            number
+            for number, step in enumerate(plan.steps)
+            if self.observer is not None or step.certifies or not _is_plain(step)
+        )
+        return [step.call for step in plan.steps], bound
+
+    def _compile(self, step: Step) -> Body:
+        options = step.options
+        body = _checked(step, self._threads if options.thread else None)
+        if options.timeout is not None:
+            body = _timed(step, body, options.timeout, self.grace)
+        if options.retry is not None and options.retry.attempts > 1:
+            body = _retried(step, body, options.retry, self.observer)
+        if self.observer is not None:
+            body = _observed(step, body, self.observer)
+        return body
+
+
+def wrong_result(run_id: str, step: Step, value: object) -> WrongResult | None:
+    """Say what is wrong with a step's result: another type, None where a value is due, a coroutine not awaited."""
+    if step.gives_none if value is None else is_instance(value, step.gives):
+        return None
+    if inspect.iscoroutine(value):
+        value.close()  # reported here; Python would warn about it again
+    declared = f"{label(step.gives)}{' | None' if step.gives_none else ''}"
+    return WrongResult(run_id, step.name, declared, value, step.where)
+
+
+def _is_plain(step: Step) -> bool:
+    """Say whether the engine may call the function as it is."""
+    options = step.options
+    return (
+        (inspect.iscoroutinefunction(step.fn) or inspect.iscoroutinefunction(type(step.fn).__call__))
+        and options.timeout is None
+        and options.retry is None
+        and all(need.key not in SPECIAL for need in step.needs)
+    )
+
+
+def _checked(step: Step, threads: Threads | None) -> Body:
+    places = tuple(number for number, need in enumerate(step.needs) if need.key is Run)
+    lent = tuple(number for number, need in enumerate(step.needs) if need.key is Transaction)
+    if step.is_async and not places and not lent:
+        return _called(step)
+
+    async def body(run: Run, *values: object) -> object:
+        filled = list(values)
+        for place in places:
+            filled[place] = run
+        for place in lent:
+            filled[place] = run.transaction
+        if step.is_async:
+            value = await step.call(*filled)
+        elif threads is not None:
+            value = await threads.call(step.call, filled)
+        else:
+            value = step.call(*filled)
+        wrong = wrong_result(run.run_id, step, value)
+        if wrong is not None:
+            raise wrong
+        return value
+
+    return body
+
+
+def _called(step: Step) -> Body:
+    """What `_checked` comes to for most steps: an async function that does not ask for its run."""
+    call, expected = step.call, step.expects
+
+    async def body(run: Run, *values: object) -> object:
+        value = await call(*values)
+        if type(value) is not expected and (wrong := wrong_result(run.run_id, step, value)) is not None:
+            raise wrong
+        return value
+
+    return body
+
+
+def _timed(step: Step, body: Body, timeout: float, grace: float) -> Body:
+    async def timed(run: Run, *values: object) -> object:
+        def late() -> StepTimeout:
+            return StepTimeout(run.run_id, step.name, timeout)
+
+        return await bounded(body(run, *values), timeout, grace, late, f"{step.name} of run {run.run_id!r}")
+
+    return timed
+
+
+def _retried(step: Step, body: Body, retry: Retry, observer: Observer | None) -> Body:
+    at_most_once = step.options.cache_result == "at_most_once"
+
+    async def retried(run: Run, *values: object) -> object:
+        import tenacity  # loaded by the first step that asks for it
+
+        def again(error: BaseException) -> bool:
+            return retry.again(error, at_most_once=at_most_once)
+
+        def pause_after(state: tenacity.RetryCallState) -> float:
+            longest = retry.pause(state.attempt_number)
+            return longest if callable(retry.wait) else longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load
+
+        def before_pause(state: tenacity.RetryCallState) -> None:
+            pause = state.next_action.sleep if state.next_action is not None else 0.0
+            error = state.outcome.exception() if state.outcome is not None else None
+            _log.info("run %r: %s failed (try %d): %r", run.run_id, step.name, state.attempt_number, error)
+            if observer is not None:
+                event = Event("retried", run.run_id, step.name, step.key, pause, state.attempt_number, error)
+                tell(observer, event)
+
+        trying = tenacity.AsyncRetrying(
+            sleep=asyncio.sleep,
+            stop=tenacity.stop_after_attempt(retry.attempts),
+            wait=pause_after,
+            retry=tenacity.retry_if_exception(again),
+            before_sleep=before_pause,
+            reraise=True,
+        )
+        return await trying(body, run, *values)
+
+    return retried
+
+
+def _observed(step: Step, body: Body, observer: Observer) -> Body:
+    async def observed(run: Run, *values: object) -> object:
+        tell(observer, Event("step_started", run.run_id, step.name, step.key, attempt=run.attempt))
+        begun = time.perf_counter()
+        try:
+            value = await body(run, *values)
+        except BaseException as error:
+            took = time.perf_counter() - begun
+            tell(observer, Event("failed", run.run_id, step.name, step.key, took, error=error))
+            raise
+        tell(observer, Event("computed", run.run_id, step.name, step.key, time.perf_counter() - begun))
+        return value
+
+    return observed

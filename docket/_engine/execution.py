@@ -1,0 +1,308 @@
+"""The only loop that awaits steps.
+
+A branch is a task. It takes a step that is ready, runs it, counts down the steps that waited for it, and goes on with
+what is ready then. Before it has to wait, it has a branch started for each step that is still ready. The pump that does
+this never runs inside itself, so neither a chain of steps nor a comb of them grows the stack, whenever tasks start.
+
+On the first failure, and when the last caller is cancelled, no step is started any more. Branches that wait inside an
+uncertified step are cancelled, once. Branches inside a certified step are left to finish it, since what it did outside
+cannot be undone. Then the run is over, and nothing of it is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Coroutine, Generator, Sequence
+from contextvars import Context, copy_context
+from typing import Any
+
+from docket._core.plan import Program
+from docket._engine.bounds import GRACE
+from docket._engine.calls import Call, wrong_result
+from docket._engine.sharing import Work
+
+_log = logging.getLogger("docket")
+
+_NOT_YET = object()
+"""Stands in the target's slot until it is there: None is a value."""
+
+
+async def execute(
+    program: Program, values: list[object], calls: Sequence[Call], run_id: str = "", grace: float = GRACE
+) -> object:
+    """Run every step of *program* as soon as what it needs is there, and return the value of the target.
+
+    Args:
+        program: What to run.
+        values: One entry per slot: None, then the known values; the rest is filled as steps finish.
+        calls: For each step, how to call it.
+        run_id: The run, for messages.
+        grace: Seconds a cancelled step may take to end.
+
+    Raises:
+        BaseException: The first failure of a step, as it was raised. A note names the run, the step and its path;
+            further notes and the attribute ``later_failures`` (a tuple) hold what failed after it.
+        asyncio.CancelledError: The caller was cancelled; everything that could not be cancelled has finished.
+        WrongResult: A step returned something other than it declares.
+    """
+    work = Execution(program, values, calls, run_id, grace)
+    work.begin()
+    return await work.wait()
+
+
+class Execution(Work[object]):
+    """One walk through a program.
+
+    Attributes:
+        program: What is run.
+        values: By slot.
+        calls: For each step, how to call it.
+        first: The slot of the first step.
+        waits: For each step, how many steps it still waits for.
+        ready: Positions of steps that wait for nothing and were not started yet.
+        waiting: The branches that wait inside a step, with its position.
+        stopped: Whether no step is started any more.
+        pumping: Whether the pump is at work.
+    """
+
+    __slots__ = (
+        "_branches", "_error", "_grace", "_run_id", "_timer",
+        "calls", "first", "program", "pumping", "ready", "stopped", "values", "waiting", "waits",
+    )  # fmt: skip
+
+    def __init__(
+        self, program: Program, values: list[object], calls: Sequence[Call], run_id: str, grace: float = GRACE
+    ) -> None:
+        super().__init__()
+        self.program, self.values, self.calls = program, values, calls
+        self.ready = list(program.starts)
+        self.waiting: dict[asyncio.Task[Any] | None, int] = {}
+        self.stopped = self.pumping = False
+        self._run_id, self._grace = run_id, grace
+        self.waits = list(program.waits)
+        self.first = len(program.known) + 1
+        self._branches = 0
+        self._error: BaseException | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        if program.target >= self.first:
+            values[program.target] = _NOT_YET
+
+    def begin(self) -> None:
+        """Start the steps that wait for nothing."""
+        self.ready.reverse()  # it is taken from the end
+        self.pump()
+        if not self._branches:  # a program without steps, or one whose steps never had to wait
+            self.settle()
+
+    def pump(self) -> None:
+        """Start a branch for every step that is ready, and for those that become ready meanwhile."""
+        self.pumping = True
+        while self.ready:
+            self._branches += 1
+            _start(self.loop, _Branch(self, self.ready.pop()))
+        self.pumping = False
+
+    def refused(self, position: int, value: object) -> bool:
+        """Say whether *value* is nothing that the step may return; then the step has failed."""
+        wrong = wrong_result(self._run_id, self.program.steps[position], value)
+        if wrong is not None:
+            self.failed(position, wrong)
+        return wrong is not None
+
+    def failed(self, position: int, error: BaseException) -> None:
+        """Take note of a step's failure. The first one stops the run."""
+        if not self.stopped:
+            self._error = error
+            _note(error, f"docket: {self._describe(position)}")
+            self.stop()
+        elif not isinstance(error, asyncio.CancelledError):
+            _log.error("failed after the run was stopped: %s", self._describe(position), exc_info=error)
+            if self._error is not None and self._error is not error:
+                _attach(self._error, error, f"docket: then {error!r}, {self._describe(position)}")
+
+    def ended(self) -> None:
+        """Take note that a branch is over."""
+        self._branches -= 1
+        if not self._branches and not self.pumping:
+            self.settle()
+
+    def stop(self) -> None:
+        """Start no step any more, and cancel the branches that wait inside an uncertified one. Only once."""
+        if self.stopped:
+            return
+        self.stopped = True
+        self.ready.clear()
+        cancelled = self._uncertified()
+        for task in cancelled:
+            task.cancel()
+        if cancelled:
+            self._timer = self.loop.call_later(self._grace, self._leave_behind)
+
+    def settle(self) -> None:
+        """Wake every caller: no branch is left."""
+        if self._timer is not None:
+            self._timer.cancel()
+        super().settle()
+
+    def answer(self) -> object:
+        """Return the target's value or raise the first failure; CancelledError if it was stopped before either."""
+        if self._error is not None:
+            raise self._error
+        value = self.values[self.program.target]
+        if value is _NOT_YET:
+            raise asyncio.CancelledError
+        return value
+
+    def _uncertified(self) -> list[asyncio.Task[Any]]:
+        certifies = self.program.certifies
+        return [task for task, position in self.waiting.items() if task is not None and not certifies[position]]
+
+    def _leave_behind(self) -> None:
+        for task in self._uncertified():
+            position = self.waiting.pop(task)
+            _log.error("still going on %g s after it was cancelled: %s", self._grace, self._describe(position))
+            self.ended()
+
+    def _describe(self, position: int) -> str:
+        steps, frees = self.program.steps, self.program.frees
+        step = steps[position]
+        path = [step.name]
+        while frees[position]:
+            position = frees[position][0]
+            path.append(steps[position].name)
+        return f"run {self._run_id!r}, step {step.name} ({step.where}), path {' <- '.join(reversed(path))}"
+
+
+class _Branch(Coroutine[Any, Any, None]):
+    """A branch, as a coroutine written by hand.
+
+    Each step runs in a copy of the caller's context, so what it writes to context variables is its own; that takes a
+    ``Context.run`` around every resumption. Written as ``async def``, a branch would need one more awaitable between
+    itself and the step for this, and could not notice that it is cancelled before its first line.
+    """
+
+    __slots__ = ("_context", "_position", "_step", "_work")
+
+    _context: Context
+    _step: Coroutine[Any, Any, object] | None
+
+    def __init__(self, work: Execution, position: int) -> None:
+        self._work, self._position, self._step = work, position, None
+
+    def send(self, value: Any) -> Any:
+        """Go on until a step has to wait."""
+        if self._step is None:
+            return self._run(self._position, _NOT_YET)
+        try:
+            return self._context.run(self._step.send, value)
+        except StopIteration as stop:
+            value = stop.value
+        except BaseException as error:
+            return self._fail(error)
+        return self._resume(value)
+
+    def throw(self, error: Any, value: Any = None, traceback: Any = None, /) -> Any:  # noqa: ARG002 - the old signature
+        """Go on with an exception, which is how a task is cancelled."""
+        if self._step is None:
+            return self._fail(error)
+        try:
+            return self._context.run(self._step.throw, error)
+        except StopIteration as stop:
+            value = stop.value
+        except BaseException as error:
+            return self._fail(error)
+        return self._resume(value)
+
+    def close(self) -> None:
+        """Give the step up at once, as a loop does that goes away."""
+        if self._step is not None:
+            self._step.close()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        """Refuse: a branch is driven by its task alone."""
+        raise NotImplementedError
+
+    def _run(self, position: int, value: object) -> Any:
+        """Run the step at *position*, or take its *value*, and then what is ready, until a step has to wait.
+
+        This is what every step costs, so it is written for speed: one loop, no calls but those of the step itself.
+        """
+        work = self._work
+        program, values, waits, ready = work.program, work.values, work.waits, work.ready
+        while True:
+            if value is not _NOT_YET:
+                if type(value) is not program.expects[position] and work.refused(position, value):
+                    break
+                values[work.first + position] = value
+                for freed in program.frees[position]:
+                    waits[freed] = left = waits[freed] - 1
+                    if not left:
+                        ready.append(freed)
+                if not ready:
+                    break
+                position = ready.pop()
+            if work.stopped:
+                break
+            slots = program.args[position]
+            context = copy_context()
+            try:
+                if len(slots) == 1:  # most steps; spreading a list costs as much as the call
+                    step = work.calls[position](values[slots[0]])
+                else:
+                    step = work.calls[position](*[values[slot] for slot in slots])
+                waits_for = context.run(step.send, None)
+            except StopIteration as stop:
+                value = stop.value
+            except BaseException as error:
+                work.failed(position, error)
+                break
+            else:
+                self._position, self._step, self._context = position, step, context
+                work.waiting[asyncio.current_task(work.loop)] = position
+                if ready and not work.pumping:
+                    work.pump()
+                return waits_for
+        work.ended()
+        raise StopIteration
+
+    def _resume(self, value: object) -> Any:
+        work = self._work
+        if work.waiting.pop(asyncio.current_task(work.loop), None) is None:  # the run is over, and this step was left behind
+            raise StopIteration
+        self._step = None
+        return self._run(self._position, value)
+
+    def _fail(self, error: BaseException) -> Any:
+        work = self._work
+        if self._step is not None and work.waiting.pop(asyncio.current_task(work.loop), None) is None:
+            raise StopIteration
+        self._step = None
+        work.failed(self._position, error)
+        work.ended()
+        raise StopIteration
+
+
+# Not loop.create_task: when a branch starts is not for the user's task factory to say.
+if sys.version_info >= (3, 12):
+
+    def _start(loop: asyncio.AbstractEventLoop, branch: _Branch) -> None:
+        asyncio.Task(branch, loop=loop, eager_start=True)
+
+else:
+
+    def _start(loop: asyncio.AbstractEventLoop, branch: _Branch) -> None:
+        asyncio.Task(branch, loop=loop)
+
+
+def _note(error: BaseException, text: str) -> None:
+    if text not in getattr(error, "__notes__", ()):  # one exception object may fail several runs
+        error.add_note(text)
+
+
+def _attach(first: BaseException, later: BaseException, text: str) -> None:
+    _note(first, text)
+    # By its dictionary: an exception with slots keeps the note alone. Not as __context__, which is the user's.
+    attributes = getattr(first, "__dict__", {})
+    attributes["later_failures"] = (*attributes.get("later_failures", ()), later)

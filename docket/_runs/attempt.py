@@ -1,0 +1,151 @@
+"""One try at a run: load what is known, plan, carry the plan out.
+
+The decisions are made in `docket._core.plan`, the waiting is done in `docket._engine.execution`, the life of a certified step
+is in `docket._certify.certifier`; this file brings the three together and holds what belongs to one try.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Coroutine, Mapping
+from datetime import datetime
+from typing import Any
+
+from docket._certify.certifier import CertifiedStep, Certifier
+from docket._core.plan import Plan, Program, in_memory
+from docket._core.step import Run, Step
+from docket._core.types import Key
+from docket._core.wiring import Wiring
+from docket._engine.calls import Call, Calls
+from docket._engine.execution import Execution, execute
+from docket._engine.sharing import Job, Work
+from docket._runs.knowledge import Knowledge
+from docket._runs.resources import Resources
+from docket.errors import InDoubt, InputsChanged
+from docket.telemetry import Event, Kind, tell
+
+
+class Attempt:
+    """One try at a run.
+
+    Args:
+        wiring: The checked graph.
+        resources: What the application holds.
+        certifier: Carries out certified steps; None if nothing can be certified.
+        run_id: The run.
+        inputs: By type, what the caller supplied.
+        calls: How the steps are called.
+        deadline: When the run's time is up; None if it has no deadline.
+        wait: Seconds to wait for a step that another process is at; the certifier's own limit if None.
+    """
+
+    __slots__ = ("_calls", "_certifier", "_deadline", "_inputs", "_known", "_resources", "_run_id", "_wait", "_wiring")
+
+    _known: Knowledge
+
+    def __init__(
+        self,
+        wiring: Wiring,
+        resources: Resources,
+        certifier: Certifier | None,
+        run_id: str,
+        inputs: Mapping[Key, object],
+        calls: Calls,
+        deadline: datetime | None = None,
+        wait: float | None = None,
+    ) -> None:
+        self._wait = wait
+        self._wiring, self._resources, self._certifier = wiring, resources, certifier
+        self._run_id, self._inputs, self._calls, self._deadline = run_id, inputs, calls, deadline
+
+    def work(self, target: Key) -> Work[object]:
+        """Return the work that makes the value of *target* with the least effort.
+
+        One read of the cache if anything on the way to the target is certified or an input was left out, none
+        otherwise.
+        """
+        made = None if self._may_be_on_record(target) else in_memory(self._wiring, target, frozenset(self._inputs))
+        held = None if made is None else self._resources.opened(self._wiring, made.known)
+        if made is None or held is None:
+            return Job(self._result(target))
+        # Nothing to read or to open first, so nothing to wait for: the engine needs no task around it.
+        inputs = self._inputs
+        values = [None, *[inputs[key] if key in inputs else held[key] for key in made.known], *[None] * len(made.steps)]
+        return Execution(made, values, self._calls_of(made), self._run_id, self._calls.grace)
+
+    async def plan(self, target: Key) -> Plan:
+        """Return what `work` would do for *target* now, and do nothing. At most one read of the cache."""
+        self._known = Knowledge(self._wiring, self._certifier, self._run_id, self._inputs)
+        if self._may_be_on_record(target):
+            await self._known.load(target)
+        return self._known.plan(target)
+
+    def _may_be_on_record(self, target: Key) -> bool:
+        """Whether a result may be kept, or an input that the caller left out may be on record."""
+        if self._certifier is None:
+            return False
+        return self._wiring.certifies_for(target) or not self._wiring.gap(target).roots <= self._inputs.keys()
+
+    async def _result(self, target: Key) -> object:
+        decided = await self.plan(target)
+        while True:
+            self._known.refuse(decided)
+            made = decided.program
+            for step in await self._known.fetched(made):
+                self._tell("fetched", step)
+            values = self._known.values(made, await self._resources.open(self._wiring, made.known))
+            value = await execute(made, values, self._calls_of(made), self._run_id, self._calls.grace)
+            if not decided.first:
+                return value
+            self._known.keep(made, values)
+            decided = self._known.plan(target)
+
+    def _calls_of(self, made: Program) -> list[Call]:
+        return self._calls.of(made, functools.partial(self._call, made))
+
+    def _call(self, made: Program, step: Step) -> Call:
+        if step.certifies:
+            return functools.partial(self._certified, made, step)
+        return functools.partial(self._calls.body(step), self._run_of(step))
+
+    def _run_of(self, step: Step) -> Run:
+        return Run(self._run_id, step.name, step.key, deadline=self._deadline)
+
+    async def _certified(self, made: Program, step: Step, *values: object) -> object:
+        assert self._certifier is not None  # noqa: S101 - the wiring was checked against it
+        sources, inputs = self._known.made_from(made, step)
+        record = self._known.record(step)
+        body, deadline = self._calls.body(step), self._deadline
+
+        def call(run: Run) -> Coroutine[Any, Any, object]:
+            return body(run if deadline is None else dataclasses.replace(run, deadline=deadline), *values)
+
+        work = CertifiedStep(
+            self._known.home(step), step, call, sources, inputs, record, values,
+            replace=record is not None and record.state == "certified", wait=self._wait,
+        )  # fmt: skip
+        begun = time.perf_counter()
+        try:
+            value, record = await self._certifier.value(work)
+        except InDoubt as error:
+            self._tell("in_doubt", step, time.perf_counter() - begun, error)
+            raise
+        except InputsChanged:
+            await self._refuse_changed(step)  # by the names of the fields, if it finds them
+            raise
+        if self._calls.observer is not None:
+            self._tell("certified", step, time.perf_counter() - begun)
+        self._known.certified(step, record)
+        return value
+
+    async def _refuse_changed(self, step: Step) -> None:
+        """Look again at a run that somebody else began at the same time with other inputs, and refuse it as a plan would."""
+        now = Knowledge(self._wiring, self._certifier, self._run_id, self._inputs)
+        await now.load(step.gives)
+        now.refuse(now.plan(step.gives))
+
+    def _tell(self, kind: Kind, step: Step, seconds: float | None = None, error: Exception | None = None) -> None:
+        if (observer := self._calls.observer) is not None:
+            tell(observer, Event(kind, self._run_id, step.name, step.key, seconds, error=error))
