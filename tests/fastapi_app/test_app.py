@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
+import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,13 +21,10 @@ from tests.procrastinate.queueing import until
 
 ROOT = Path(__file__).parents[2]
 
+PATIENCE = 90.0
+"""Seconds that a process may take to start, to answer or to end: a machine may be busy with many of them."""
 
-def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port: int = listening.getsockname()[1]
-    return port
+pytestmark = pytest.mark.timeout(300)
 
 
 @asynccontextmanager
@@ -49,21 +46,25 @@ async def started(dsn: str, *command: str) -> AsyncGenerator[asyncio.subprocess.
 @asynccontextmanager
 async def serving(dsn: str, *options: str) -> AsyncGenerator[tuple[httpx.AsyncClient, asyncio.subprocess.Process]]:
     """Serve the example with uvicorn; give a client and the process."""
-    port = str(free_port())
-    command = ("uvicorn", "examples.fastapi_app.app:app", "--port", port, "--log-level", "warning", *options)
-    async with (
-        started(dsn, *command) as server,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
-    ):
+    with tempfile.TemporaryDirectory(prefix="docket-") as home:
+        # Not a port that was free a moment ago: on a busy machine somebody else has it by the time the server asks for it.
+        path = f"{home}/http"
+        command = ("uvicorn", "examples.fastapi_app.app:app", "--uds", path, "--log-level", "warning", *options)
+        transport = httpx.AsyncHTTPTransport(uds=path)
+        async with (
+            started(dsn, *command) as server,
+            httpx.AsyncClient(base_url="http://shop", transport=transport, timeout=PATIENCE) as client,
+        ):
 
-        async def answers() -> bool:
-            try:
-                return (await client.get("/openapi.json")).status_code == 200
-            except httpx.ConnectError:
-                return False
+            async def answers() -> bool:
+                assert server.returncode is None, "the server ended before it answered"
+                try:
+                    return (await client.get("/openapi.json")).status_code == 200
+                except httpx.ConnectError:
+                    return False
 
-        await until(answers)
-        yield client, server
+            await until(answers, PATIENCE)
+            yield client, server
 
 
 def working(dsn: str) -> contextlib.AbstractAsyncContextManager[asyncio.subprocess.Process]:
@@ -172,9 +173,9 @@ async def test_a_server_that_is_stopped_loses_no_charge(
         async def begun() -> bool:
             return await charged(database) == 1
 
-        await until(begun)
+        await until(begun, PATIENCE)
         server.send_signal(signal.SIGTERM)
-        await asyncio.wait_for(server.wait(), 20)
+        await asyncio.wait_for(server.wait(), PATIENCE)
         await asyncio.gather(request, return_exceptions=True)
     state = await database.fetchval("SELECT state FROM docket.result WHERE run_id = 'o-1' AND key LIKE '%Charge'")
     async with serving(dsn) as (client, _):
