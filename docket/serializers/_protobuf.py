@@ -79,7 +79,7 @@ class Protobuf:
         """Return the columns of *type_*, read off its descriptor."""
         return schema_of(type_.DESCRIPTOR) if _is_google(type_) else None
 
-    def _is_google(self, class_: object) -> bool:
+    def _is_google(self, class_: Any) -> bool:
         known = self._google.get(class_)
         if known is None:
             known = self._google[class_] = _is_google(class_)

@@ -69,13 +69,12 @@ class Boundary:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        try:
+        # Cancelled only when the proxy ends. On the way to the server too, the client must not be left with an open line.
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             there, to = await self._reach()
             await _Pipe(self, reader, writer, there, to).run()
-        except (OSError, asyncio.IncompleteReadError):
-            writer.transport.abort()
-        finally:
-            self._tasks.discard(task)
+        writer.transport.abort()
+        self._tasks.discard(task)
 
 
 class _Pipe:

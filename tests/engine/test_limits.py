@@ -208,6 +208,7 @@ async def test_run_past_its_deadline(where: str) -> None:
         ((work, _),) = d._shared._under_way.values()  # pyright: ignore[reportPrivateUsage]
         while not work.abandoned:  # noqa: ASYNC110 - that is what is to be felt
             await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)  # in the turn in which it is abandoned, the run has not heard of it yet
         return Charge()
 
     @d.step
