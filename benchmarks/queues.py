@@ -40,6 +40,15 @@ BARE = (
     " $7::timestamptz)::procrastinate_job_to_defer_v1]))[1]"
 )
 
+LIKE = """
+CREATE TEMP TABLE asked AS SELECT queue_name, priority, queueing_lock, args FROM procrastinate_jobs;
+TRUNCATE procrastinate_jobs, procrastinate_events CASCADE;
+INSERT INTO procrastinate_jobs (queue_name, task_name, priority, queueing_lock, args)
+SELECT queue_name, 'like', priority, queueing_lock, args FROM asked;
+DROP TABLE asked
+"""
+"""The same rows for another task."""
+
 
 @dataclass(frozen=True)
 class Ask:
@@ -74,6 +83,7 @@ class App:
         self.d = Docket(queue=ProcrastinateQueue(self.app))
         self.d.register(self.nothing)
         self.bare = self.app.task(name="bare")(self.bare_nothing)
+        self.app.task(name="like")(self.like_nothing)
 
     async def nothing(self, ask: Ask) -> Done:
         """Do nothing, as a step."""
@@ -84,13 +94,19 @@ class App:
         """Do nothing, as a task."""
         self._count()
 
-    async def fill(self, kind: str, count: int) -> None:
-        """Enqueue *count* of a kind: ``bare`` jobs or ``runs``."""
+    async def like_nothing(self, **_: Any) -> None:
+        """Do nothing, as a task that carries what a run's job carries."""
+        self._count()
+
+    async def fill(self, connection: asyncpg.Connection[asyncpg.Record], kind: str, count: int) -> None:
+        """Enqueue *count* of a kind: ``bare`` jobs, ``runs``, or bare jobs whose rows are ``like`` those of runs."""
         if kind == "bare":
             arguments: list[dict[str, Any]] = [{"number": number} for number in range(count)]
             await self.bare.configure(queue=QUEUE).batch_defer_async(*arguments)
         else:
             await self.d.enqueue_many(QUEUE, Done, {f"run-{number}": [Ask(number)] for number in range(count)})
+        if kind == "like":
+            await connection.execute(LIKE)
 
     async def work(self, count: int, concurrency: int) -> float:
         """Work on what is there, and return how many a second."""
@@ -142,13 +158,16 @@ async def throughput(
         for _ in range(rounds):
             rates: dict[tuple[str, str], float] = {}
             for name, app in apps.items():
-                for kind in ("bare", "runs"):
+                for kind in ("bare", "like", "runs"):
                     await empty(connection)
-                    await app.fill(kind, jobs)
+                    await app.fill(connection, kind, jobs)
                     rates[name, kind] = await app.work(jobs, concurrency)
             at = f"worker, concurrency {concurrency}:"
             ratios.add(f"{at} runs / bare jobs, stock connector", ">= 0.9", rates["stock", "runs"] / rates["stock", "bare"])
             ratios.add(f"{at} runs / bare jobs, our connector", ">= 0.9", rates["ours", "runs"] / rates["ours", "bare"])
+            for name in apps:
+                share = rates[name, "runs"] / rates[name, "like"]
+                ratios.add(f"{at} runs / bare jobs that carry the same, {name}", "none", share)
             ratios.add(f"{at} our runs / stock bare jobs", ">= 1.3", rates["ours", "runs"] / rates["stock", "bare"])
 
 

@@ -144,9 +144,18 @@ class Job(Work[T]):
 
     def begin(self) -> None:
         """Start the task."""
-        self._task = self.loop.create_task(self._coroutine)
-        # A callback and not the coroutine's own last line: a task that is cancelled before it starts runs no line.
-        self._task.add_done_callback(lambda _: self.settle())
+        self._task = self.loop.create_task(self._carried_out())
+        self._task.add_done_callback(self._ended)
+
+    async def _carried_out(self) -> T:
+        try:
+            return await self._coroutine
+        finally:
+            self.settle()  # a turn of the loop before the callback; until a caller wakes, the task is over
+
+    def _ended(self, _: asyncio.Task[T]) -> None:
+        self._coroutine.close()  # a task that is cancelled before it starts runs no line of its coroutine
+        self.settle()
 
     def stop(self) -> None:
         """Cancel the task."""
