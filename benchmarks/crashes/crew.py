@@ -39,8 +39,10 @@ class Worker:
 
     def signal(self, number: int) -> None:
         """Send a signal to this process and no other."""
-        if self.process.pid is not None and self.process.is_alive():
-            os.kill(self.process.pid, number)
+        # One that has just died is reaped by the server that forked it, a moment before it counts as dead here.
+        with contextlib.suppress(ProcessLookupError):
+            if self.process.pid is not None and self.process.is_alive():
+                os.kill(self.process.pid, number)
 
 
 class Crew:
