@@ -155,7 +155,7 @@ class Database:
         if self._lingers and not self._wanting and pool is self._opened:
             self._at_hand.append(connection)
             if self._timer is None:
-                self._timer = asyncio.get_running_loop().call_later(LINGER, self._give_back)
+                self._timer = asyncio.get_running_loop().call_later(LINGER, self._give_back, pool)
         else:
             await self._returned(pool, connection)
         return rows
@@ -172,12 +172,13 @@ class Database:
 
     async def close(self) -> None:
         """Close the pool if it is ours, as `close_pool` does; it opens again on the next use."""
-        self._give_back()
-        if self._returning:
-            await asyncio.wait(self._returning)
-        pool, self._opened = self._opened, None
+        pool, self._opened = self._opened, None  # first: from here on no connection is kept at hand
         if self._lender is not None:
             self._given = None
+        if pool is not None:
+            self._give_back(pool)
+        if self._returning:
+            await asyncio.wait(self._returning)
         if pool is not None and self._process == os.getpid():
             await close_pool(pool)
 
@@ -207,13 +208,13 @@ class Database:
             )
         return connection
 
-    def _give_back(self) -> None:
-        """Return what is at hand to the pool, without waiting for it."""
+    def _give_back(self, pool: Pool) -> None:
+        """Return what is at hand to its *pool*, without waiting for it."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while self._at_hand and self._opened is not None:
-            returning = begin(self._returned(self._opened, self._at_hand.pop()), "docket connection")
+        while self._at_hand:
+            returning = begin(self._returned(pool, self._at_hand.pop()), "docket connection")
             self._returning.add(returning)
             returning.add_done_callback(self._returning.discard)
 

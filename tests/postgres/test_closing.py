@@ -38,3 +38,18 @@ async def test_a_statement_that_ends_in_time_is_waited_for(dsn: str, caplog: pyt
 
     assert answer == 7
     assert caplog.text == ""
+
+
+async def test_a_statement_under_way_does_not_hold_up_closing(dsn: str) -> None:
+    """One connection is at hand and another one at work: both go back to the pool that is closed, and it opens again."""
+    database = Database(dsn, {})
+    await asyncio.gather(database.fetch("SELECT pg_sleep(0.1)"), database.fetch("SELECT pg_sleep(0.1)"))
+    slow = asyncio.create_task(database.fetch("SELECT pg_sleep(0.3)"))
+    await asyncio.sleep(0)
+
+    async with asyncio.timeout(20):
+        await database.close()
+
+    assert len(await slow) == 1
+    assert [row["two"] for row in await database.fetch("SELECT 2 AS two")] == [2]
+    await database.close()
