@@ -4,6 +4,9 @@ A branch is a task. It takes a step that is ready, runs it, counts down the step
 what is ready then. Before it has to wait, it has a branch started for each step that is still ready. The pump that does
 this never runs inside itself, so neither a chain of steps nor a comb of them grows the stack, whenever tasks start.
 
+What is to be run may first have to be found out: then the first branch begins with a coroutine that says it, and goes on
+with the first step in the same task.
+
 On the first failure, and when the last caller is cancelled, no step is started any more. Branches that wait inside an
 uncertified step are cancelled, once. Branches inside a certified step are left to finish it, since what it did outside
 cannot be undone. Then the run is over, and nothing of it is left.
@@ -16,7 +19,7 @@ import logging
 import sys
 from collections.abc import Coroutine, Generator, Sequence
 from contextvars import Context, copy_context
-from typing import Any
+from typing import Any, TypeAlias
 
 from docket._core.plan import Program
 from docket._engine.bounds import GRACE
@@ -27,6 +30,12 @@ _log = logging.getLogger("docket")
 
 _NOT_YET = object()
 """Stands in the target's slot until it is there: None is a value."""
+
+_PREPARING = -1
+"""Stands in a step's place for the branch that finds out what is to be run."""
+
+Prepared: TypeAlias = tuple[Program, list[object], Sequence[Call]]
+"""What to run; by slot, None, then the known values, and room for the results; for each step, how to call it."""
 
 
 async def execute(
@@ -47,7 +56,7 @@ async def execute(
         asyncio.CancelledError: The caller was cancelled; everything that could not be cancelled has finished.
         WrongResult: A step returned something other than it declares.
     """
-    work = Execution(program, values, calls, run_id, grace)
+    work = Execution((program, values, calls), run_id, grace)
     work.begin()
     return await work.wait()
 
@@ -55,7 +64,13 @@ async def execute(
 class Execution(Work[object]):
     """One walk through a program.
 
+    Args:
+        what: What is to be run; or a coroutine that finds it out, whose failure is the run's.
+        run_id: The run, for messages.
+        grace: Seconds a cancelled step may take to end.
+
     Attributes:
+        preparation: Finds out what is to be run; None if that is known.
         program: What is run.
         values: By slot.
         calls: For each step, how to call it.
@@ -69,29 +84,44 @@ class Execution(Work[object]):
 
     __slots__ = (
         "_branches", "_error", "_grace", "_run_id", "_timer",
-        "calls", "first", "program", "pumping", "ready", "stopped", "values", "waiting", "waits",
+        "calls", "first", "preparation", "program", "pumping", "ready", "stopped", "values", "waiting", "waits",
     )  # fmt: skip
 
+    program: Program
+    values: list[object]
+    calls: Sequence[Call]
+    waits: list[int]
+    first: int
+
     def __init__(
-        self, program: Program, values: list[object], calls: Sequence[Call], run_id: str, grace: float = GRACE
+        self, what: Prepared | Coroutine[Any, Any, Prepared], run_id: str, grace: float = GRACE
     ) -> None:
         super().__init__()
-        self.program, self.values, self.calls = program, values, calls
-        self.ready = list(program.starts)
         self.waiting: dict[asyncio.Task[Any] | None, int] = {}
         self.stopped = self.pumping = False
         self._run_id, self._grace = run_id, grace
-        self.waits = list(program.waits)
-        self.first = len(program.known) + 1
         self._branches = 0
         self._error: BaseException | None = None
         self._timer: asyncio.TimerHandle | None = None
+        if isinstance(what, tuple):
+            self.preparation = None
+            self.follow(*what)
+        else:
+            self.preparation = what
+            self.ready = [_PREPARING]
+
+    def follow(self, program: Program, values: list[object], calls: Sequence[Call]) -> None:
+        """Take note of what is to be run."""
+        self.program, self.values, self.calls = program, values, calls
+        self.first = len(program.known) + 1
+        self.waits = list(program.waits)
+        self.ready = list(program.starts)
+        self.ready.reverse()  # it is taken from the end
         if program.target >= self.first:
             values[program.target] = _NOT_YET
 
     def begin(self) -> None:
-        """Start the steps that wait for nothing."""
-        self.ready.reverse()  # it is taken from the end
+        """Start what waits for nothing."""
         self.pump()
         if not self._branches:  # a program without steps, or one whose steps never had to wait
             self.settle()
@@ -115,7 +145,8 @@ class Execution(Work[object]):
         """Take note of a step's failure. The first one stops the run."""
         if not self.stopped:
             self._error = error
-            _note(error, f"docket: {self._describe(position)}")
+            if position != _PREPARING:
+                _note(error, f"docket: {self._describe(position)}")
             self.stop()
         elif not isinstance(error, asyncio.CancelledError):
             _log.error("failed after the run was stopped: %s", self._describe(position), exc_info=error)
@@ -144,28 +175,38 @@ class Execution(Work[object]):
         """Wake every caller: no branch is left."""
         if self._timer is not None:
             self._timer.cancel()
+        if self.preparation is not None:
+            self.preparation.close()  # it may have been stopped before its first line
         super().settle()
 
     def answer(self) -> object:
         """Return the target's value or raise the first failure; CancelledError if it was stopped before either."""
         if self._error is not None:
             raise self._error
-        value = self.values[self.program.target]
+        value = _NOT_YET if self.preparation is not None else self.values[self.program.target]
         if value is _NOT_YET:
             raise asyncio.CancelledError
         return value
 
     def _uncertified(self) -> list[asyncio.Task[Any]]:
-        certifies = self.program.certifies
-        return [task for task, position in self.waiting.items() if task is not None and not certifies[position]]
+        certifies = () if self.preparation is not None else self.program.certifies
+        return [
+            task
+            for task, position in self.waiting.items()
+            if task is not None and (position == _PREPARING or not certifies[position])
+        ]
 
     def _leave_behind(self) -> None:
         for task in self._uncertified():
+            if self.waiting[task] == _PREPARING:  # it may have to let a certified step finish, and has limits of its own
+                continue
             position = self.waiting.pop(task)
             _log.error("still going on %g s after it was cancelled: %s", self._grace, self._describe(position))
             self.ended()
 
     def _describe(self, position: int) -> str:
+        if position == _PREPARING:
+            return f"run {self._run_id!r}, before its first step"
         steps, frees = self.program.steps, self.program.frees
         step = steps[position]
         path = [step.name]
@@ -194,7 +235,7 @@ class _Branch(Coroutine[Any, Any, None]):
     def send(self, value: Any) -> Any:
         """Go on until a step has to wait."""
         if self._step is None:
-            return self._run(self._position, _NOT_YET)
+            return self._prepare() if self._position == _PREPARING else self._run(self._position, _NOT_YET)
         try:
             return self._context.run(self._step.send, value)
         except StopIteration as stop:
@@ -223,6 +264,31 @@ class _Branch(Coroutine[Any, Any, None]):
     def __await__(self) -> Generator[Any, Any, None]:
         """Refuse: a branch is driven by its task alone."""
         raise NotImplementedError
+
+    def _prepare(self) -> Any:
+        """Find out what is to be run, and go on with its first step."""
+        work = self._work
+        step, context = work.preparation, copy_context()
+        assert step is not None  # noqa: S101 - or no branch were in this place
+        try:
+            waits_for = context.run(step.send, None)
+        except StopIteration as stop:
+            return self._follow(stop.value)
+        except BaseException as error:
+            return self._fail(error)
+        self._step, self._context = step, context
+        work.waiting[asyncio.current_task(work.loop)] = _PREPARING
+        return waits_for
+
+    def _follow(self, prepared: Prepared) -> Any:
+        work = self._work
+        self._step = work.preparation = None
+        if not work.stopped:
+            work.follow(*prepared)
+            if work.ready:
+                return self._run(work.ready.pop(), _NOT_YET)
+        work.ended()
+        raise StopIteration
 
     def _run(self, position: int, value: object) -> Any:
         """Run the step at *position*, or take its *value*, and then what is ready, until a step has to wait.
@@ -271,6 +337,8 @@ class _Branch(Coroutine[Any, Any, None]):
         work = self._work
         if work.waiting.pop(asyncio.current_task(work.loop), None) is None:  # the run is over, and this step was left behind
             raise StopIteration
+        if self._position == _PREPARING:
+            return self._follow(value)
         self._step = None
         return self._run(self._position, value)
 

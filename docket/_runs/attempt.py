@@ -19,8 +19,8 @@ from docket._core.step import Run, Step
 from docket._core.types import Key
 from docket._core.wiring import Wiring
 from docket._engine.calls import Call, Calls
-from docket._engine.execution import Execution, execute
-from docket._engine.sharing import Job, Work
+from docket._engine.execution import Execution, Prepared, execute
+from docket._engine.sharing import Work
 from docket._runs.knowledge import Knowledge
 from docket._runs.resources import Resources
 from docket.errors import InDoubt, InputsChanged
@@ -69,11 +69,11 @@ class Attempt:
         made = None if self._may_be_on_record(target) else in_memory(self._wiring, target, frozenset(self._inputs))
         held = None if made is None else self._resources.opened(self._wiring, made.known)
         if made is None or held is None:
-            return Job(self._result(target))
-        # Nothing to read or to open first, so nothing to wait for: the engine needs no task around it.
+            return Execution(self._prepared(target), self._run_id, self._calls.grace)
+        # Nothing to read or to open first, so nothing to wait for.
         inputs = self._inputs
         values = [None, *[inputs[key] if key in inputs else held[key] for key in made.known], *[None] * len(made.steps)]
-        return Execution(made, values, self._calls_of(made), self._run_id, self._calls.grace)
+        return Execution((made, values, self._calls_of(made)), self._run_id, self._calls.grace)
 
     async def plan(self, target: Key) -> Plan:
         """Return what `work` would do for *target* now, and do nothing. At most one read of the cache."""
@@ -88,7 +88,8 @@ class Attempt:
             return False
         return self._wiring.certifies_for(target) or not self._wiring.gap(target).roots <= self._inputs.keys()
 
-    async def _result(self, target: Key) -> object:
+    async def _prepared(self, target: Key) -> Prepared:
+        """Find out what makes the value of *target*: read, plan, and bring up to date what has to be first."""
         decided = await self.plan(target)
         while True:
             self._known.refuse(decided)
@@ -96,9 +97,10 @@ class Attempt:
             for step in await self._known.fetched(made):
                 self._tell("fetched", step)
             values = self._known.values(made, await self._resources.open(self._wiring, made.known))
-            value = await execute(made, values, self._calls_of(made), self._run_id, self._calls.grace)
+            calls = self._calls_of(made)
             if not decided.first:
-                return value
+                return made, values, calls
+            await execute(made, values, calls, self._run_id, self._calls.grace)
             self._known.keep(made, values)
             decided = self._known.plan(target)
 
