@@ -41,7 +41,7 @@ async def supply(storing: Storing, run_id: str, key: Key, value: object) -> None
         Unstorable: The value cannot be kept.
     """
     name = storage_key(key)
-    now = storing.recorded(run_id, key, value, {})
+    now = storing.recorded(run_id, key, name, value, {})
     records = await storing.cache.load(run_id)
     used = {made for record in records.results.values() if (made := record.made_from.inputs.get(name)) is not None}
     earlier = records.results.get(name)

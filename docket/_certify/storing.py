@@ -18,7 +18,7 @@ from docket._certify.writing import finished
 from docket._core.immutable import immutable
 from docket._core.record import Blob, MadeFrom, Record, State, Stored, digest_of
 from docket._core.step import Run, Step
-from docket._core.types import Key, label, storage_key
+from docket._core.types import Key, label
 from docket.cache import Cache, Certificate, Claim, Input, Move
 from docket.errors import InDoubt, NewerCertificate, NotCertified, Purged, Refused, Undecodable
 from docket.serializers import Packed, Serializers, error_text
@@ -95,17 +95,21 @@ class Storing:
         return f"{self._host}:{os.getpid()}"
 
     async def decode(self, run_id: str, step: Step, record: Record) -> object:
-        """Return the value of a certified record.
+        """Return the value of a certified record, its bytes fetched from where they are.
 
         Raises:
             NewerCertificate: It cannot be read, and a newer version of the step wrote it.
             Undecodable: It can no longer be read.
         """
         stored = record.stored
+        if stored is not None and stored.blob is not None:
+            stored = await self.fetched(run_id, step.key, stored)
+        return self.decoded(run_id, step, record, stored)
+
+    def decoded(self, run_id: str, step: Step, record: Record, stored: Stored | None) -> object:
+        """Return the value of a certified record from its bytes; raise as `decode` does."""
         if stored is None:
             raise Undecodable(run_id, step.key, "", "", f"the record is {record.state} and holds no value")
-        if stored.blob is not None:
-            stored = await self._fetched(run_id, step.key, stored, stored.blob)
         try:
             return self.decode_stored(run_id, step.gives, step.key, stored)
         except Undecodable as error:
@@ -164,19 +168,22 @@ class Storing:
             raise self._not_certified(run_id, step, packed.value, error) from error
         return Packed(Stored(packed.stored.serializer, packed.stored.type, b"", None, blob), packed.plain, packed.value)
 
-    def recorded(self, run_id: str, key: Key, value: object, known: Mapping[tuple[str, str], Stored]) -> Input:
+    def recorded(
+        self, run_id: str, key: Key, name: str, value: object, known: Mapping[tuple[str, str], Stored]
+    ) -> Input:
         """Return an input as it is recorded beside what is made from it.
 
         Args:
             run_id: The run.
             key: The input's type.
+            name: What it is called in the cache.
             value: The input.
             known: What is recorded already, by storage key and digest.
 
         Raises:
             Unstorable: It has no bytes, or would not come back the same. Nothing has run.
         """
-        plain, name = self.serializers.plain(key, value), storage_key(key)
+        plain = self.serializers.plain(key, value)
         digest = hashlib.sha256(plain).hexdigest()
         stored = known.get((name, digest)) if known else None
         if stored is None:
@@ -248,7 +255,15 @@ class Storing:
 
         return await finished(write)
 
-    async def _fetched(self, run_id: str, key: str, stored: Stored, blob: Blob) -> Stored:
+    async def fetched(self, run_id: str, key: str, stored: Stored) -> Stored:
+        """Return a value whose bytes are in the blob store, with its bytes.
+
+        Raises:
+            Undecodable: They are not there, or not what was stored.
+        """
+        blob = stored.blob
+        if blob is None:
+            return stored
         if self.blobs is None:
             reason = f"its {blob.size:,} bytes are at {blob.uri}, and there is no blob store: Docket(blobs=BlobStore(...))"
             raise Undecodable(run_id, key, stored.serializer, stored.type, reason)

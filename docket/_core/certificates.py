@@ -77,6 +77,12 @@ class Judge:
 
     def of(self, step: Step) -> Verdict:
         """Return the verdict on the certified result of *step*."""
+        known = self.verdicts.get(step.key)
+        if known is None and not self._facts.records.results[step.key].made_from.above:
+            known = self.verdicts[step.key] = self._verdict(step)
+        return known or self._walk(step)
+
+    def _walk(self, step: Step) -> Verdict:
         entered: set[str] = set()
         pending = [step]  # a stack of its own: certificates may rest on each other 10,000 deep
         while pending:
@@ -95,7 +101,7 @@ class Judge:
 
     def changed_inputs(self, step: Step, record: Record) -> tuple[str, ...]:
         """Return the storage keys of the inputs that are supplied now and are not what *record* is made from."""
-        return tuple(key for key, digest in record.made_from.inputs.items() if self._differs(step, key, digest))
+        return tuple([key for key, digest in record.made_from.inputs.items() if self._differs(step, key, digest)])
 
     def _below(self, step: Step) -> Iterator[Step]:
         if step.options.on_change == "keep" or step.key in self._facts.fresh:

@@ -91,7 +91,7 @@ class Plan:
     @property
     def conflicts(self) -> tuple[Verdict, ...]:
         """The verdicts that forbid the run: if there is one, nothing may be carried out."""
-        return tuple(one for key, one in self.verdicts.items() if one.state == "conflict" and one.key == key)
+        return tuple([one for key, one in self.verdicts.items() if one.state == "conflict" and one.key == key])
 
     @property
     def steps(self) -> tuple[Standing, ...]:
@@ -123,18 +123,20 @@ def plan(wiring: Wiring, target: Key, inputs: frozenset[Key], facts: Facts) -> P
     """
     judge = Judge(wiring, facts)
     certified = frozenset(
-        step.gives
-        for key, record in facts.records.results.items()
-        if record.state == "certified" and (step := wiring.by_key.get(key)) is not None
+        [
+            step.gives
+            for key, record in facts.records.results.items()
+            if record.state == "certified" and (step := wiring.by_key.get(key)) is not None
+        ]
     )
     targets: tuple[Key, ...] = (target,)
     whole: Program | None = None
     while True:
         made, missing = _closed(wiring, targets, inputs, certified)
-        used = [judge.of(wiring.steps[key]) for key in made.known if key in certified and key not in inputs]
+        used = [judge.of(wiring.steps[key]) for key in made.known if key in certified and key not in inputs] if certified else []
         stale = {wiring.by_key[key].gives for key, verdict in judge.verdicts.items() if verdict.state == "stale"}
-        first = tuple(dict.fromkeys(step.gives for verdict in used for step in verdict.first))
-        if not stale.isdisjoint(certified):
+        first = tuple(dict.fromkeys([step.gives for verdict in used for step in verdict.first]))
+        if stale and not stale.isdisjoint(certified):
             certified -= stale
         elif first and first != targets and not missing and not any(verdict.state == "conflict" for verdict in used):
             whole = whole or made
@@ -147,9 +149,10 @@ def plan(wiring: Wiring, target: Key, inputs: frozenset[Key], facts: Facts) -> P
 
 def _judge_begun(judge: Judge, made: Program, facts: Facts) -> None:
     """Compare the inputs of what was begun and not certified: it must not be finished with others."""
-    begun = [record for record in facts.records.results.values() if record.state in ("running", "doubt", "refused", "ready")]
+    results = facts.records.results
+    begun = [record for record in results.values() if record.state in ("running", "doubt", "refused", "ready")] if results else ()
     for step in made.steps if begun else ():
-        record = facts.records.results.get(step.key)
+        record = results.get(step.key)
         if record is not None and record in begun and step.options.on_change == "raise":
             changed = judge.changed_inputs(step, record)
             if record.state == "ready":  # it may be tried again because what it waited for has come

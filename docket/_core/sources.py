@@ -14,11 +14,19 @@ from docket._core.wiring import Wiring
 
 @dataclass(frozen=True, slots=True)
 class _Between:
-    """What lies between a step and what is known or certified: absent inputs, versions, and where it ends."""
+    """What lies between a step and what is known or certified: absent inputs, versions, and where it ends.
+
+    Attributes:
+        inputs: By name, the inputs that are absent.
+        versions: By storage key, the version of every step in it that is not 1.
+        above: The types it ends at.
+        only: The one it ends at if nothing else is to be said; else None.
+    """
 
     inputs: Mapping[str, None]
     versions: Mapping[str, int]
     above: tuple[Key, ...]
+    only: Key | None
 
 
 def made_from(wiring: Wiring, made: Program, step: Step, source_of: Callable[[Key], MadeFrom | None]) -> MadeFrom:
@@ -34,6 +42,8 @@ def made_from(wiring: Wiring, made: Program, step: Step, source_of: Callable[[Ke
     between: _Between | None = wiring.memo.get(name)
     if between is None:
         between = wiring.memo[name] = _between(wiring, made, step)
+    if between.only is not None and (source := source_of(between.only)) is not None:
+        return source
     inputs: dict[str, str | None] = dict(between.inputs)
     above: dict[str, str] = {}
     versions = dict(between.versions)
@@ -68,4 +78,5 @@ def _between(wiring: Wiring, made: Program, step: Step) -> _Between:
                 passed[giver.gives] = giver
                 pending.append(giver)
     versions = {one.key: one.options.version for one in passed.values() if one.options.version != 1}
-    return _Between(absent, versions, tuple(above))
+    only = next(iter(above)) if len(above) == 1 and not absent and not versions else None
+    return _Between(absent, versions, tuple(above), only)

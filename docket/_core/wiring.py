@@ -60,6 +60,7 @@ class Wiring:
         declared: The types that were declared as inputs; None if nothing was declared, so that every root is one.
         inputs: The types in ``roots``, for asking whether one of them is meant.
         names: What inputs and results are called in the cache.
+        shares: Whether any result is shared by all runs.
         memo: Work done once per wiring by its readers; not part of its value.
     """
 
@@ -71,6 +72,7 @@ class Wiring:
     declared: frozenset[Key] | None = None
     inputs: frozenset[Key] = field(init=False)
     names: Mapping[Key, str] = field(init=False)
+    shares: bool = field(init=False)
     memo: dict[Any, Any] = field(default_factory=dict[Any, Any], repr=False)
 
     def __post_init__(self) -> None:
@@ -79,6 +81,7 @@ class Wiring:
         names = {key: name for name, key in self.roots.items()}
         names.update((key, step.key) for key, step in self.steps.items())
         object.__setattr__(self, "names", names)
+        object.__setattr__(self, "shares", any(step.options.scope == "global" for step in self.steps.values()))
 
     def target(self, asked: object) -> Step | None:
         """Return the step that *asked* (a registered function or a type that some step gives) stands for, if any."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from docket._certify.certifier import Certifier, in_doubt, refusal
 from docket._certify.changes import ABSENT, UNREADABLE, changes
@@ -26,6 +26,9 @@ from docket.errors import Change, InputsChanged, MissingInput, Undecodable
 from docket.serializers import same
 
 
+_NOTHING = MadeFrom()
+
+
 class Knowledge:
     """What is known about one run.
 
@@ -40,6 +43,8 @@ class Knowledge:
         "_certifier",
         "_fresh",
         "_homes",
+        "_latest",
+        "_outside",
         "_recorded",
         "_records",
         "_results",
@@ -61,6 +66,8 @@ class Knowledge:
         self._values: dict[Key, object] = dict(supplied)
         self._fresh: set[str] = set()
         self._homes: dict[str, str] = {}
+        self._outside: Mapping[str, Record] = {}
+        self._latest: tuple[MadeFrom, tuple[Input, ...]] = (_NOTHING, ())
 
     async def load(self, target: Key) -> None:
         """Read everything that is recorded about the run. One read, and one for each shared result it may need.
@@ -68,32 +75,44 @@ class Knowledge:
         They are sent at the same time, except where a shared result is found by an input that was recorded earlier.
         """
         assert self._certifier is not None  # noqa: S101 - nothing is asked that is not there
-        packed: dict[Key, Input] = {}
-        if shared_by(self._wiring, target):
-            kept = {key: value for key, value in self._supplied.items() if self._wiring.is_kept(key)}
-            packed = {key: self._certifier.recorded(self._run_id, key, value, {}) for key, value in kept.items()}
+        wiring, supplied = self._wiring, self._supplied
+        shares = wiring.shares and bool(shared_by(wiring, target))
+        packed = self._packed() if shares else {}
+        if shares:
             self._homes = self._homes_by(target, packed)
-        self._records, *shared = await self._load_all([self._run_id, *self._homes.values()])
-        self._results = dict(self._records.results)
+            run, *shared = await self._load_all([self._run_id, *self._homes.values()])
+        else:
+            run, shared = await self._certifier.cache.load(self._run_id), []
+        self._results = dict(run.results)
+        self._records = Records(self._results, run.inputs, run.latest)
         self._add_shared(self._homes, shared)
-        for name, latest in self._records.latest.items():
-            if (root := self._wiring.roots.get(name)) is not None and root not in self._supplied:
-                self._recorded[root] = Input(latest, self._records.inputs[name, latest])
-        for name, record in supplied_inputs(self._records).items():
-            root = self._wiring.roots.get(name)
-            if root is not None and root not in self._supplied and record.stored is not None:
+        for name, latest in run.latest.items():
+            if (root := wiring.roots.get(name)) is not None and root not in supplied:
+                self._recorded[root] = Input(latest, run.inputs[name, latest])
+        if run.results:
+            self._outside = supplied_inputs(run)
+        for name, record in self._outside.items():
+            root = wiring.roots.get(name)
+            if root is not None and root not in supplied and record.stored is not None:
                 stored = dataclasses.replace(record.stored, type=name)
                 self._recorded[root] = Input(record.made_from.inputs[name] or "", stored)
-        for key, value in self._supplied.items():
-            if self._wiring.is_kept(key):
-                now = self._certifier.recorded(self._run_id, key, value, self._records.inputs)
-                self._recorded[key] = self._as_recorded(now, key, value)
-        later = self._homes_by(target, {**self._recorded, **packed}) if shared_by(self._wiring, target) else {}
-        if new := {name: home for name, home in later.items() if self._homes.get(name) != home}:
-            self._add_shared(new, await self._load_all(list(new.values())))
-            self._homes.update(new)
+        for key, value in supplied.items():
+            if wiring.is_kept(key):
+                now = self._certifier.recorded(self._run_id, key, wiring.name(key), value, run.inputs)
+                self._recorded[key] = self._as_recorded(now, key, value) if run.inputs else now
+        if shares:
+            later = self._homes_by(target, {**self._recorded, **packed})
+            if new := {name: home for name, home in later.items() if self._homes.get(name) != home}:
+                self._add_shared(new, await self._load_all(list(new.values())))
+                self._homes.update(new)
         for key, one in self._recorded.items():
-            self._sources[key] = MadeFrom(inputs={self._wiring.name(key): one.digest})
+            self._sources[key] = MadeFrom({wiring.name(key): one.digest})
+
+    def _packed(self) -> dict[Key, Input]:
+        assert self._certifier is not None  # noqa: S101 - see `load`
+        kept = {key: value for key, value in self._supplied.items() if self._wiring.is_kept(key)}
+        name = self._wiring.name
+        return {key: self._certifier.recorded(self._run_id, key, name(key), value, {}) for key, value in kept.items()}
 
     def home(self, step: Step) -> str:
         """Return the run id under which the result of *step* lives."""
@@ -101,12 +120,11 @@ class Knowledge:
 
     def plan(self, target: Key) -> Plan:
         """Decide what to do for *target* by what is known now."""
-        wiring = self._wiring
-        supplied = {wiring.name(key): self._recorded[key].digest for key in self._supplied if key in self._recorded}
-        records = Records(self._results, self._records.inputs, self._records.latest)
-        facts = Facts(records, supplied, self._same, frozenset(self._fresh))
-        decided = plan(wiring, target, frozenset(self._values.keys() | self._recorded.keys()), facts)
-        if decided.conflicts:
+        wiring, recorded = self._wiring, self._recorded
+        supplied = {wiring.names[key]: recorded[key].digest for key in self._supplied if key in recorded}
+        facts = Facts(self._records, supplied, self._same, frozenset(self._fresh))
+        decided = plan(wiring, target, frozenset([*self._values, *recorded]), facts)
+        if decided.verdicts and decided.conflicts:
             found = {verdict.key: self._changes(verdict) for verdict in decided.conflicts}
             decided = dataclasses.replace(decided, changes=found)
         return decided
@@ -120,12 +138,13 @@ class Knowledge:
             Refused: A step that would run has given its final "no".
             InDoubt: Nobody knows how a step ended that would run.
         """
-        self._refuse_other_than_supplied()
+        if self._outside:
+            self._refuse_other_than_supplied()
         for key, found in decided.changes.items():
             raise InputsChanged(self._run_id, self._wiring.by_key[key].name, found)
         for needed, path in decided.missing.items():
             raise MissingInput(self._run_id, label(needed), path)
-        for step in decided.program.steps:
+        for step in decided.program.steps if self._results else ():
             record = self._results.get(step.key)
             if record is not None and record.state == "refused":
                 raise refusal(self._run_id, record)
@@ -134,7 +153,7 @@ class Knowledge:
                 raise in_doubt(self._run_id, label(step.gives), record)
 
     def _refuse_other_than_supplied(self) -> None:
-        for name, record in supplied_inputs(self._records).items():
+        for name, record in self._outside.items():
             key = self._wiring.roots.get(name)
             if key is None or key not in self._supplied:
                 continue
@@ -142,20 +161,24 @@ class Knowledge:
             if not same(old, new):
                 raise InputsChanged(self._run_id, "", changes(label(key), old, new))
 
-    async def fetched(self, made: Program) -> Iterable[Step]:
+    async def fetched(self, made: Program) -> Sequence[Step]:
         """Decode what *made* takes from the cache; return the steps whose certified results are among it."""
         steps: list[Step] = []
+        certifier = self._certifier
         for key in made.known:
-            if key in self._values or self._certifier is None:
+            if key in self._values or certifier is None:
                 continue
             if (step := self._wiring.steps.get(key)) is not None:
                 record = self._results[step.key]
-                self._values[key] = await self._certifier.decode(self.home(step), step, record)
+                stored = record.stored
+                if stored is not None and stored.blob is not None:
+                    stored = await certifier.fetched(self.home(step), step.key, stored)
+                self._values[key] = certifier.decoded(self.home(step), step, record, stored)
                 self._sources[key] = record
                 steps.append(step)
             elif (recorded := self._recorded.get(key)) is not None:
                 name = self._wiring.name(key)
-                self._values[key] = self._certifier.decode_stored(self._run_id, key, name, recorded.stored)
+                self._values[key] = certifier.decode_stored(self._run_id, key, name, recorded.stored)
         return steps
 
     def values(self, made: Program, held: Mapping[Key, object]) -> list[object]:
@@ -166,10 +189,13 @@ class Knowledge:
     def made_from(self, made: Program, step: Step) -> tuple[MadeFrom, tuple[Input, ...]]:
         """Return what the result of *step* is made from, and the inputs among it."""
         found = made_from(self._wiring, made, step, self._source)
+        if found is self._latest[0]:  # results made from the same, which those of one run often are
+            return self._latest
         # What a shared result is made from is recorded with it, and with what this run makes of it.
         consumed = found.inputs.keys() | found.deep.keys() if self._homes else found.inputs
         names = self._wiring.names
-        return found, tuple([one for key, one in self._recorded.items() if names[key] in consumed])
+        self._latest = found, tuple([one for key, one in self._recorded.items() if names[key] in consumed])
+        return self._latest
 
     def record(self, step: Step) -> Record | None:
         """Return what is recorded about the result of *step*."""
@@ -200,8 +226,6 @@ class Knowledge:
 
     async def _load_all(self, run_ids: Sequence[str]) -> list[Records]:
         assert self._certifier is not None  # noqa: S101 - see `load`
-        if len(run_ids) == 1:
-            return [await self._certifier.cache.load(run_ids[0])]
         # Together, so that the run waits for one round trip.
         return await asyncio.gather(*(self._certifier.cache.load(run_id) for run_id in run_ids))
 

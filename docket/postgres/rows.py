@@ -19,7 +19,7 @@ _read = json.JSONDecoder().raw_decode
 
 def records(rows: Iterable[Any]) -> dict[str, Records]:
     """Sort the rows of a load into one `Records` for each run that has any."""
-    found: dict[str, Records] = {}
+    found: dict[str, tuple[dict[str, Record], dict[tuple[str, str], Stored], dict[str, str]]] = {}
     youngest: dict[tuple[str, str], float] = {}
     sources: dict[str, MadeFrom] = {}  # by text: the results of a run are often made from the same
     for row in rows:
@@ -27,31 +27,26 @@ def records(rows: Iterable[Any]) -> dict[str, Records]:
          made_from, serializer, type_, body, blob, reason, error_type, error_text) = row  # fmt: skip
         run = found.get(run_id)
         if run is None:
-            run = found[run_id] = Records({}, {}, {})
-        results, inputs, latest = _mutable(run)
+            run = found[run_id] = ({}, {}, {})
         if claim is None:  # an input; a supplied value has a claim, and belongs to the results
-            inputs[key, reason] = Stored(serializer, key, body)
+            run[1][key, reason] = Stored(serializer, key, body)
             if since <= youngest.get((run_id, key), since):
                 youngest[run_id, key] = since
-                latest[key] = reason
+                run[2][key] = reason
             continue
         stored = None
-        if blob is not None:
-            stored = Stored(serializer, type_, b"", None, read_blob(blob))
-        elif body is not None:
+        if body is not None:
             stored = Stored(serializer, type_, body)
+        elif blob is not None:
+            stored = Stored(serializer, type_, b"", None, read_blob(blob))
         source = sources.get(made_from)
         if source is None:
             source = sources[made_from] = read_made_from(made_from)
-        results[key] = Record(
-            key, mode, state, token, UUID(claim), owner, attempt, since, left, source, stored,
-            reason or "", error_type or "", error_text or "",
+        run[0][key] = Record(
+            key, mode, state, token, claim if isinstance(claim, UUID) else UUID(str(claim)), owner, attempt, since, left,
+            source, stored, reason or "", error_type or "", error_text or "",
         )  # fmt: skip
-    return found
-
-
-def _mutable(run: Records) -> Any:
-    return run.results, run.inputs, run.latest
+    return {run_id: Records(*run) for run_id, run in found.items()}
 
 
 def made_from_text(made_from: MadeFrom) -> str:

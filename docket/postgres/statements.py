@@ -6,7 +6,7 @@ sent in the order of their key, so that two statements rarely meet on the same r
 server ends one and it is repeated. The only identifier that varies is the schema's name, which is validated and quoted
 before it gets here; everything else is a parameter.
 
-JSON and uuid travel as text and are cast here, so that a pool with codecs of its own changes nothing.
+JSON, and a uuid that is sent, travel as text and are cast here, so that a pool with codecs of its own changes nothing.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from docket.errors import ConfigurationError
 # (PostgreSQL manual, "Asynchronous Commit": not to be used if the client will rely on the transaction being remembered).
 _DURABLE = "durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true))"
 
-_COLUMNS = """run_id, key, mode, state, token, claim::text AS claim, owner, attempt,
+_COLUMNS = """run_id, key, mode, state, token, claim, owner, attempt,
     extract(epoch FROM clock_timestamp() - changed_at)::float8 AS since,
     coalesce(extract(epoch FROM lease_until - clock_timestamp()), 0)::float8 AS lease_left,
     made_from::text AS made_from, serializer, type, body, blob::text AS blob, reason, error_type, error_text"""
 
-_INPUT = """run_id, key, 'input', 'certified', 1, NULL, '', 0,
+_INPUT = """run_id, key, 'input', 'certified', 1, NULL::uuid, '', 0,
     extract(epoch FROM clock_timestamp() - recorded_at)::float8, 0,
     NULL, serializer, key, body, NULL, digest, NULL, NULL"""
 
