@@ -196,19 +196,16 @@ class Storing:
         Raises:
             NotCertified: It could not be stored. It is logged, without the value.
         """
-        late: list[uuid.UUID] = []  # the same in every repetition; rarely needed
-
-        async def write() -> Record:
-            standing = await self.cache.certify(certificate)
-            if certificate.token and standing.claim != certificate.nonce:
-                late[:] = late or [uuid.uuid4()]
-                await self.keep_aside(certificate, late[0])
-            return standing
-
         try:
-            return await finished(write)
+            return await finished(self._certified, certificate)
         except Exception as error:
             raise self._not_certified(work.run_id, work.step, packed.value, error, certificate) from error
+
+    async def _certified(self, certificate: Certificate) -> Record:
+        standing = await self.cache.certify(certificate)
+        if certificate.token and standing.claim != certificate.nonce:
+            await self.keep_aside(certificate, uuid.uuid5(certificate.nonce, "stray"))  # the same in every repetition
+        return standing
 
     async def keep_aside(self, certificate: Certificate, id_: uuid.UUID) -> None:
         """Keep a result that came too late: the effect happened, so its answer must not be lost."""

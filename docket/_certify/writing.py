@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 T = TypeVar("T")
+Given = ParamSpec("Given")
 
 
 class WriteTask(asyncio.Task[T]):
@@ -30,8 +31,8 @@ def begin(write: Coroutine[Any, Any, T], name: str) -> WriteTask[T]:
     return WriteTask(write, loop=asyncio.get_running_loop(), name=name)
 
 
-async def finished(write: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Await a write; if this task is cancelled meanwhile, make it again to its end and let the cancellation go on then.
+async def finished(write: Callable[Given, Coroutine[Any, Any, T]], *args: Given.args, **options: Given.kwargs) -> T:
+    """Await a write, *write* with what it is given; if this task is cancelled meanwhile, make it again to its end and let the cancellation go on then.
 
     That costs nothing as long as nobody cancels. It rests on the promise of `docket.cache.Cache` that a repeated write finds
     its own nonce.
@@ -40,9 +41,9 @@ async def finished(write: Callable[[], Coroutine[Any, Any, T]]) -> T:
         asyncio.CancelledError: This task was cancelled. The write is made; a failure of it is in a note.
     """
     try:
-        return await write()
+        return await write(*args, **options)
     except asyncio.CancelledError as error:
-        again = begin(write(), "docket write")
+        again = begin(write(*args, **options), "docket write")
         await ended(again)
         if (failure := again.exception()) is not None:
             error.add_note(f"docket: while this was being cancelled, a write failed: {failure!r}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID
@@ -79,15 +79,15 @@ class PostgresCache:
         rows = await self._known(line, lambda: line.database.fetch(self._sql.states, run_ids, keys), READ_PATIENCE)
         return {(row["run_id"], row["key"]): row["state"] for row in rows}
 
-    async def claim(self, claim: Claim, /) -> Record:
+    def claim(self, claim: Claim, /) -> Coroutine[Any, Any, Record]:
         """Claim a result if it may be claimed; return what stands. One statement, one more if it was not granted."""
         line = self._here()
-        return await self._stands(line, claim, line.claims)
+        return self._stands(line, claim, line.claims)
 
-    async def certify(self, certificate: Certificate, /) -> Record:
+    def certify(self, certificate: Certificate, /) -> Coroutine[Any, Any, Record]:
         """Store a result unless one stands; return what stands. One statement, one more if it was not written."""
         line = self._here()
-        return await self._stands(line, certificate, line.certificates)
+        return self._stands(line, certificate, line.certificates)
 
     async def move(self, move: Move, /) -> Record | None:
         """Change a row's state and write the journal, in one statement; then read what stands."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any
 
 from docket._core.record import NOTHING, Record, Records
@@ -52,33 +53,32 @@ class Line:
     async def _send_claims(self, claims: Sequence[Claim]) -> Sequence[Record | None]:
         shape, values = claim_values(sorted(claims, key=_row_of) if len(claims) > 1 else claims)
         rows = await self.database.fetch(self._sql.claim[shape], *values)
-        granted = {(row["run_id"], row["key"]): row for row in rows}
-        return [_granted(claim, granted.get(_row_of(claim))) for claim in claims]
+        granted = {(run_id, key): counts for run_id, key, *counts in rows}
+        return [_granted(claim, granted.get((claim.run_id, claim.key))) for claim in claims]
 
     async def _send_certificates(self, certificates: Sequence[Certificate]) -> Sequence[Record | None]:
         shape, values = certificate_values(sorted(certificates, key=_row_of) if len(certificates) > 1 else certificates)
         rows = await self.database.fetch(self._sql.certify[shape], *values)
-        written = {(row["run_id"], row["key"]): row for row in rows}
-        return [_certified(certificate, written.get(_row_of(certificate))) for certificate in certificates]
+        written = {(run_id, key): counts for run_id, key, *counts in rows}
+        return [_certified(one, written.get((one.run_id, one.key))) for one in certificates]
 
 
-def _row_of(item: Claim | Certificate) -> tuple[str, str]:
-    return item.run_id, item.key
+_row_of: Callable[[Claim | Certificate], tuple[str, str]] = attrgetter("run_id", "key")
 
 
-def _granted(claim: Claim, row: Any) -> Record | None:
-    if row is None:
+def _granted(claim: Claim, counts: list[int] | None) -> Record | None:
+    if counts is None:
         return None
+    token, attempt = counts
     return Record(
-        key=claim.key, mode=claim.mode, state="running", token=row["token"], claim=claim.nonce, owner=claim.owner,
-        attempt=row["attempt"], lease_left=claim.lease, made_from=claim.made_from,
-    )  # fmt: skip
+        claim.key, claim.mode, "running", token, claim.nonce, claim.owner, attempt, 0.0, claim.lease, claim.made_from
+    )
 
 
-def _certified(certificate: Certificate, row: Any) -> Record | None:
-    if row is None:
+def _certified(one: Certificate, counts: list[int] | None) -> Record | None:
+    if counts is None:
         return None
+    token, attempt = counts
     return Record(
-        key=certificate.key, mode=certificate.mode, state="certified", token=row["token"], claim=certificate.nonce,
-        owner=certificate.owner, attempt=row["attempt"], made_from=certificate.made_from, stored=certificate.stored,
-    )  # fmt: skip
+        one.key, one.mode, "certified", token, one.nonce, one.owner, attempt, 0.0, 0.0, one.made_from, one.stored
+    )

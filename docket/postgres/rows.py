@@ -51,6 +51,8 @@ def records(rows: Iterable[Any]) -> dict[str, Records]:
 
 def made_from_text(made_from: MadeFrom) -> str:
     """Return *made_from* as the JSON text of its column, empty members left out."""
+    if not (made_from.above or made_from.versions or made_from.deep):  # most are made from inputs alone
+        return f'{{"inputs":{_object(made_from.inputs)}}}' if made_from.inputs else "{}"
     parts = ("inputs", made_from.inputs), ("above", made_from.above), ("versions", made_from.versions), ("deep", made_from.deep)
     return "{" + ",".join([f'"{name}":{_object(part)}' for name, part in parts if part]) + "}"
 

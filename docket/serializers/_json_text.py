@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 
 MAX_DEPTH = 200
 """Deepest nesting of arrays and objects, counted from 1. Our choice: far above any message, far below the
@@ -15,6 +16,9 @@ _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 # Strict: NaN is not JSON, and PostgreSQL refuses it.
 encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+# The same for a str alone, without the encoder's own look at what it is given.
+string: Callable[[str], str] = json.encoder.encode_basestring
 
 
 def too_deep(body: bytes) -> bool:

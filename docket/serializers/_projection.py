@@ -75,7 +75,7 @@ class Projection:
             field.CPPTYPE_DOUBLE: _double,
             field.CPPTYPE_FLOAT: _float,
             field.CPPTYPE_INT64: _quoted,
-            field.CPPTYPE_STRING: _json_text.encode,
+            field.CPPTYPE_STRING: _json_text.string,
             field.CPPTYPE_UINT64: _quoted,
         }
         return by_type.get(field.cpp_type, str)
@@ -91,8 +91,11 @@ class Projection:
         fields = _Fields(self)
 
         def write_fields(message: Message) -> str:
-            members = [name + write(value) for field, value in message.ListFields() for name, write in (fields[field],)]
-            return f"{{{','.join(members)}}}"
+            members: list[str] = []
+            for field, value in message.ListFields():
+                name, write = fields[field]
+                members.append(name + write(value))
+            return "{" + ",".join(members) + "}"
 
         return write_fields
 

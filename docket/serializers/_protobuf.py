@@ -31,7 +31,7 @@ class Protobuf:
 
     def __init__(self) -> None:
         self._projection = Projection()
-        self._google: dict[object, bool] = {}  # by class: asked several times for every value
+        self._google = _Google()
 
     def handles(self, type_: object, /) -> bool:
         """Tell whether *type_* is a class of protobuf messages, of whatever library."""
@@ -43,7 +43,7 @@ class Protobuf:
         Raises:
             Unstorable: If it lacks a required field (proto2) or nests deeper than protobuf writes.
         """
-        if not self._is_google(type(value)):
+        if not self._google[type(value)]:
             return bytes(value.to_binary())
         try:
             body: bytes = value.SerializeToString(deterministic=True)
@@ -59,7 +59,7 @@ class Protobuf:
         Raises:
             ValueError: If *body* is not in the wire format, or nests deeper than protobuf reads (100 levels).
         """
-        if not self._is_google(type_):
+        if not self._google[type_]:
             return type_.from_binary(body)
         try:
             return type_.FromString(body)
@@ -70,7 +70,7 @@ class Protobuf:
 
     def view(self, value: Any, /) -> str | None:
         """Return proto3 JSON with the original field names, or None if jsonb cannot hold it or it has none."""
-        if not self._is_google(type(value)):
+        if not self._google[type(value)]:
             return None
         text = self._projection.text(value)
         return text if _json_text.fit_for_jsonb(text) else None
@@ -79,10 +79,12 @@ class Protobuf:
         """Return the columns of *type_*, read off its descriptor."""
         return schema_of(type_.DESCRIPTOR) if _is_google(type_) else None
 
-    def _is_google(self, class_: Any) -> bool:
-        known = self._google.get(class_)
-        if known is None:
-            known = self._google[class_] = _is_google(class_)
+
+class _Google(dict[Any, bool]):
+    """By class, whether its messages are of google.protobuf: asked several times for every value."""
+
+    def __missing__(self, class_: Any) -> bool:
+        known = self[class_] = _is_google(class_)
         return known
 
 
