@@ -72,6 +72,11 @@ def name_of(query: str) -> str:
     return _NAMES.get(query, "a statement")
 
 
+def is_known(query: str) -> bool:
+    """Tell whether *query* is one of Procrastinate's or of this package's, not one of the user's or the schema."""
+    return query in _NAMES
+
+
 def rule_for(query: str) -> Repeat:
     """Return how *query* is repeated; a statement nobody has thought through is `Repeat.NEVER`."""
     return _RULES.get(_NAMES.get(query, ""), Repeat.NEVER)

@@ -45,6 +45,26 @@ class ThreadBridge(BaseConnector):
             self._connector.execute_query_all_async(query, **arguments)  # pyright: ignore[reportArgumentType]
         )
 
+    def execute_query_one_with_connection(self, connection: Any, query: str, **arguments: Any) -> dict[str, Any]:
+        """Run a statement on a connection of the loop's; see `AsyncpgConnector.execute_query_one_async_with_connection`."""
+        return self._wait_for(
+            self._connector.execute_query_one_async_with_connection(
+                connection,
+                query,  # pyright: ignore[reportArgumentType]
+                **arguments,
+            )
+        )
+
+    def execute_query_all_with_connection(self, connection: Any, query: str, **arguments: Any) -> list[dict[str, Any]]:
+        """Run a statement on a connection of the loop's; see `AsyncpgConnector.execute_query_all_async_with_connection`."""
+        return self._wait_for(
+            self._connector.execute_query_all_async_with_connection(
+                connection,
+                query,  # pyright: ignore[reportArgumentType]
+                **arguments,
+            )
+        )
+
     def _wait_for(self, statement: Coroutine[Any, Any, _T]) -> _T:
         if not self._loop.is_running() or _running_loop() is self._loop:
             statement.close()

@@ -10,7 +10,7 @@ from datetime import datetime
 from types import NoneType
 from typing import Any, NamedTuple
 
-from procrastinate import sql
+from procrastinate import exceptions, sql
 
 JsonDumps = Callable[[Any], str | bytes]
 JsonLoads = Callable[[str | bytes], Any]
@@ -49,20 +49,27 @@ def translate(query: str, json_names: frozenset[str]) -> Statement:
     ``$n::text::jsonb`` reaches the server unchanged whatever codec the connection has for ``jsonb``: asyncpg
     sees a text parameter. An interval's number is declared ``float8``, since asyncpg sends no integer as text.
     """
+
+    def cast(placeholder: re.Match[str]) -> str:
+        if placeholder["name"] in json_names:
+            return "::text::jsonb"
+        return "::float8" if placeholder["joined"] else ""
+
+    return numbered(args_as_text(query) if query in _READ_ARGS else query, cast)
+
+
+def numbered(query: str, cast: Callable[[re.Match[str]], str]) -> Statement:
+    """Rewrite *query* with numbered parameters, each followed by what *cast* gives for its placeholder."""
     numbers: dict[str, int] = {}
 
-    def numbered(match: re.Match[str]) -> str:
-        name = match["name"]
+    def parameter(placeholder: re.Match[str]) -> str:
+        name = placeholder["name"]
         if name is None:
             return "%"
         number = numbers.setdefault(name, len(numbers) + 1)
-        if name in json_names:
-            return f"${number}::text::jsonb"
-        joined = match["joined"]
-        return f"${number}::float8{joined}" if joined else f"${number}"
+        return f"${number}{cast(placeholder)}{placeholder['joined'] or ''}"
 
-    text = _PLACEHOLDER.sub(numbered, args_as_text(query) if query in _READ_ARGS else query)
-    return Statement(text, tuple(numbers))
+    return Statement(_PLACEHOLDER.sub(parameter, query), tuple(numbers))
 
 
 def args_as_text(query: str) -> str:
@@ -74,15 +81,27 @@ def bind(query: str, arguments: Mapping[str, Any], dumps: JsonDumps) -> tuple[st
     """Return *query* in asyncpg's terms and its arguments by position, dictionaries as JSON text.
 
     Raises:
-        KeyError: The query names an argument that is not given.
+        procrastinate.exceptions.ConnectorException: The query names an argument that is not given.
     """
     json_names = _NONE
     for name, value in arguments.items():
         if isinstance(value, dict):
             json_names |= {name}
     text, names = translate(query, json_names)
-    values = [arguments[name] for name in names]
-    return text, [value if type(value) in _PLAIN else _sendable(value, dumps) for value in values]
+    values = given(names, arguments)
+    return text, [value if type(value) in _PLAIN else sendable(value, dumps) for value in values]
+
+
+def given(names: Iterable[str], arguments: Mapping[str, Any]) -> list[Any]:
+    """Return the arguments by position.
+
+    Raises:
+        procrastinate.exceptions.ConnectorException: One of *names* is not given.
+    """
+    try:
+        return [arguments[name] for name in names]
+    except KeyError as error:
+        raise exceptions.ConnectorException(f"The query names an argument that is not given: {error}") from error
 
 
 def json_text(value: Any, dumps: JsonDumps) -> str:
@@ -104,7 +123,8 @@ def as_row(record: Iterable[tuple[str, Any]], loads: JsonLoads) -> dict[str, Any
     return row
 
 
-def _sendable(value: Any, dumps: JsonDumps) -> Any:
+def sendable(value: Any, dumps: JsonDumps) -> Any:
+    """Return *value* as asyncpg takes it: a dictionary as JSON text, an iterable as a list."""
     if isinstance(value, dict):
         return json_text(value, dumps)
     # asyncpg wants arrays sized; Procrastinate allows any iterable of queue names.

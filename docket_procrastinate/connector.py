@@ -15,9 +15,10 @@ from procrastinate.types import JobToDefer
 from docket.postgres.connection import close_pool
 from docket_procrastinate._defer import AsyncpgConnection, insert_jobs, require_asyncpg
 from docket_procrastinate._failures import procrastinate_errors
+from docket_procrastinate._foreign import foreign_rows
 from docket_procrastinate._listen import listen_for_ever
 from docket_procrastinate._outage import Outages
-from docket_procrastinate._repeat import HandedOut, Repeat, fenced, is_long, lost_fetch, name_of, rule_for
+from docket_procrastinate._repeat import HandedOut, Repeat, fenced, is_known, is_long, lost_fetch, name_of, rule_for
 from docket_procrastinate._source import AsyncpgPool, PoolLender, Source
 from docket_procrastinate._sync import ThreadBridge
 from docket_procrastinate._translate import JsonDumps, JsonLoads, as_row, bind
@@ -175,7 +176,7 @@ class AsyncpgConnector(BaseAsyncConnector):
             case Repeat.FENCED:
                 return await self._end_job(query, arguments)
             case _:
-                rows = await self._send(query, lambda connection: self._rows(connection, query, arguments))
+                rows = await self._send(query, lambda connection: self._any_rows(connection, query, arguments))
         if query == sql.queries["unregister_worker"]:
             self._handed_out.left(arguments["worker_id"])
         return rows
@@ -208,7 +209,7 @@ class AsyncpgConnector(BaseAsyncConnector):
         with procrastinate_errors():
             if rule_for(query) is Repeat.LOCKED:
                 return _ids(await insert_jobs(connection, arguments["jobs"], self._dumps, self._timeout(query)))
-            return await self._rows(connection, query, arguments)
+            return await self._any_rows(connection, query, arguments)
 
     async def listen_notify(self, on_notification: Notify, channels: Iterable[str]) -> None:
         """Pass notifications to *on_notification* until cancelled, reconnecting for as long as it takes.
@@ -291,6 +292,11 @@ class AsyncpgConnector(BaseAsyncConnector):
         outages = self._opened()
         with procrastinate_errors():
             return await outages.ride_out(name_of(query), run, repeated, patient=rule is not Repeat.AT_ONCE)
+
+    async def _any_rows(self, connection: AsyncpgConnection, query: str, arguments: dict[str, Any]) -> _Rows:
+        if is_known(query):
+            return await self._rows(connection, query, arguments)
+        return await foreign_rows(connection, query, arguments, self._dumps, self._loads, self._timeout(query))
 
     async def _rows(self, connection: AsyncpgConnection, query: str, arguments: dict[str, Any]) -> _Rows:
         text, values = bind(query, arguments, self._dumps)

@@ -1,11 +1,14 @@
-"""A connection to look at the queue with, and an open connector."""
+"""A connection to look at the queue with, and an open connector: ours, or each of Procrastinate's in turn."""
 
 from collections.abc import AsyncGenerator
 
 import asyncpg
 import pytest
+from procrastinate.connector import BaseAsyncConnector
+from procrastinate.manager import JobManager
 
 from docket_procrastinate import AsyncpgConnector
+from tests.procrastinate.drivers import DRIVERS, Driver, opened
 from tests.procrastinate.wire import Proxy
 
 
@@ -33,3 +36,23 @@ async def proxy(dsn: str) -> AsyncGenerator[Proxy]:
     await proxy.arrive()
     yield proxy
     await proxy.leave()
+
+
+@pytest.fixture(params=DRIVERS.values(), ids=list(DRIVERS))
+def driver(request: pytest.FixtureRequest) -> Driver:
+    """Our connector, and then the stock one, for the rules that both keep."""
+    driver: Driver = request.param
+    return driver
+
+
+@pytest.fixture
+async def either(driver: Driver, dsn: str) -> AsyncGenerator[BaseAsyncConnector]:
+    """An open connector of either kind."""
+    async with opened(driver.make(dsn)) as connector:
+        yield connector
+
+
+@pytest.fixture
+def manager(either: BaseAsyncConnector) -> JobManager:
+    """Procrastinate's manager of jobs on either connector."""
+    return JobManager(either)
