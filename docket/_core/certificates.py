@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import field
 from typing import Literal
 
-from docket._core.immutable import immutable
+from docket._core.immutable import immutable, nothing
 from docket._core.record import NOTHING, Record, Records, digest_of
 from docket._core.step import Step
 from docket._core.types import label
@@ -32,8 +32,8 @@ class Facts:
     """
 
     records: Records = NOTHING
-    supplied: Mapping[str, str] = field(default_factory=dict[str, str])
-    same: Mapping[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
+    supplied: Mapping[str, str] = field(default_factory=nothing)
+    same: Mapping[str, frozenset[str]] = field(default_factory=nothing)
     fresh: frozenset[str] = frozenset()
 
 

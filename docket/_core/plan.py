@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from docket._core.certificates import Facts, Judge, Verdict
-from docket._core.immutable import immutable
+from docket._core.immutable import immutable, nothing
 from docket._core.problems import at, shortened
 from docket._core.standing import Standing, standings
 from docket._core.step import SPECIAL, Need, Step
@@ -84,9 +84,9 @@ class Plan:
     program: Program
     whole: Program
     first: tuple[Step, ...] = ()
-    missing: Mapping[Key, tuple[str, ...]] = field(default_factory=dict[Key, tuple[str, ...]])
-    verdicts: Mapping[str, Verdict] = field(default_factory=dict[str, Verdict])
-    changes: Mapping[str, tuple[Change, ...]] = field(default_factory=dict[str, tuple[Change, ...]])
+    missing: Mapping[Key, tuple[str, ...]] = field(default_factory=nothing)
+    verdicts: Mapping[str, Verdict] = field(default_factory=nothing)
+    changes: Mapping[str, tuple[Change, ...]] = field(default_factory=nothing)
 
     @property
     def conflicts(self) -> tuple[Verdict, ...]:

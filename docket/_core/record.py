@@ -11,7 +11,7 @@ from dataclasses import field
 from typing import Literal
 from uuid import UUID
 
-from docket._core.immutable import immutable
+from docket._core.immutable import immutable, nothing
 
 State = Literal["certified", "running", "ready", "doubt", "refused", "superseded", "purged"]
 """``certified``, ``refused`` and ``purged`` are final; ``doubt`` is left by a person or by the holder that has the answer;
@@ -32,10 +32,10 @@ class MadeFrom:
             what is left to compare when one of them is gone.
     """
 
-    inputs: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
-    above: Mapping[str, str] = field(default_factory=dict[str, str])
-    versions: Mapping[str, int] = field(default_factory=dict[str, int])
-    deep: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
+    inputs: Mapping[str, str | None] = field(default_factory=nothing)
+    above: Mapping[str, str] = field(default_factory=nothing)
+    versions: Mapping[str, int] = field(default_factory=nothing)
+    deep: Mapping[str, str | None] = field(default_factory=nothing)
 
     def joined(self, other: MadeFrom) -> MadeFrom:
         """Return what something is made from that is made from both."""
@@ -128,9 +128,9 @@ class Records:
         latest: By storage key, the digest of the input recorded last.
     """
 
-    results: Mapping[str, Record] = field(default_factory=dict[str, Record])
-    inputs: Mapping[tuple[str, str], Stored] = field(default_factory=dict[tuple[str, str], Stored])
-    latest: Mapping[str, str] = field(default_factory=dict[str, str])
+    results: Mapping[str, Record] = field(default_factory=nothing)
+    inputs: Mapping[tuple[str, str], Stored] = field(default_factory=nothing)
+    latest: Mapping[str, str] = field(default_factory=nothing)
 
 
 NOTHING = Records()
