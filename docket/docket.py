@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
@@ -17,14 +18,14 @@ from docket._core.types import Key, label
 from docket._core.wiring import Wiring
 from docket._engine.bounds import GRACE, THREADS
 from docket._engine.calls import Calls
-from docket._engine.sharing import Late, Shared, Stuck, Work
+from docket._engine.sharing import Shared
 from docket._runs.attempt import Attempt
 from docket._runs.handover import Handover
 from docket._runs.queued import Queued
 from docket._runs.resources import Resources
 from docket._runs.supplied import asked_for, supplied
 from docket.cache import Cache
-from docket.errors import ConfigurationError, DeadlineExceeded, WaitsForItself
+from docket.errors import ConfigurationError
 from docket.explain import text
 from docket.queue import Job, QueueDriver
 from docket.retry import seconds
@@ -280,8 +281,7 @@ class Docket(Queued):
         await self.close()
 
     async def _decided(self, run_id: str, target: Key, inputs: Mapping[Key, object]) -> Plan:
-        attempt = Attempt(self.check(), self._held, self._certifier, run_id, inputs, self._calls)
-        return await attempt.plan(target)
+        return await Attempt(self.check(), self._held, self._certifier, run_id, target, inputs, self._calls).plan()
 
     async def _work(self, job: Job) -> None:
         """Make one attempt at a queued run: what a queue's worker calls."""
@@ -298,28 +298,9 @@ class Docket(Queued):
         deadline: float | timedelta | None,
         wait: float | None = None,
     ) -> Awaitable[object]:
-        attempted = self._attempted(wiring, run_id, target, inputs, deadline, wait)
-        observer = self._calls.observer
-        return attempted if observer is None else observed_run(observer, run_id, label(target), attempted)
-
-    async def _attempted(
-        self,
-        wiring: Wiring,
-        run_id: str,
-        target: Key,
-        inputs: Mapping[Key, object],
-        deadline: float | timedelta | None,
-        wait: float | None,
-    ) -> object:
         limit = None if deadline is None else seconds(deadline)
         end = None if limit is None else datetime.now(UTC) + timedelta(seconds=limit)
-
-        def attempt() -> Work[object]:
-            return Attempt(wiring, self._held, self._certifier, run_id, inputs, self._calls, end, wait).work(target)
-
-        try:
-            return await self._shared.join((run_id, target), inputs, attempt, limit)
-        except Late:
-            raise DeadlineExceeded(run_id, limit or 0.0) from None
-        except Stuck:
-            raise WaitsForItself(run_id, label(target)) from None
+        attempt = Attempt(wiring, self._held, self._certifier, run_id, target, inputs, self._calls, end, wait)
+        begin = functools.partial(self._shared.join, (run_id, target), inputs, attempt.work, limit)
+        observer = self._calls.observer
+        return begin() if observer is None else observed_run(observer, run_id, label(target), begin)

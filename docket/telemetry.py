@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
@@ -63,12 +63,12 @@ def tell(observer: Observer, event: Event) -> None:
         _logger.exception("the observer failed at %s of %s in run %r", event.kind, event.step, event.run_id)
 
 
-async def observed_run(observer: Observer, run_id: str, target: str, attempted: Awaitable[object]) -> object:
+async def observed_run(observer: Observer, run_id: str, target: str, begin: Callable[[], Awaitable[object]]) -> object:
     """Tell *observer* that a run starts, and when and how it ends. Each caller of a shared attempt is a run here."""
     tell(observer, Event("run_started", run_id, target))
     begun = time.perf_counter()
     try:
-        value = await attempted
+        value = await begin()
     except BaseException as error:
         tell(observer, Event("run_failed", run_id, target, seconds=time.perf_counter() - begun, error=error))
         raise

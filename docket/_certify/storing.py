@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
-from docket._certify.writing import finished
+from docket._certify.writing import finished, made_again
 from docket._core.immutable import immutable
 from docket._core.record import Blob, MadeFrom, Record, State, Stored, digest_of
 from docket._core.step import Run, Step
@@ -197,15 +197,23 @@ class Storing:
             NotCertified: It could not be stored. It is logged, without the value.
         """
         try:
-            return await finished(self._certified, certificate)
+            standing = await self.cache.certify(certificate)
+            if certificate.token and standing.claim != certificate.nonce:
+                await self._too_late(certificate)
+        except asyncio.CancelledError as error:
+            await made_again(error, self._certified(certificate))
+            raise
         except Exception as error:
             raise self._not_certified(work.run_id, work.step, packed.value, error, certificate) from error
+        return standing
 
-    async def _certified(self, certificate: Certificate) -> Record:
+    async def _certified(self, certificate: Certificate) -> None:
         standing = await self.cache.certify(certificate)
         if certificate.token and standing.claim != certificate.nonce:
-            await self.keep_aside(certificate, uuid.uuid5(certificate.nonce, "stray"))  # the same in every repetition
-        return standing
+            await self._too_late(certificate)
+
+    async def _too_late(self, certificate: Certificate) -> None:
+        await self.keep_aside(certificate, uuid.uuid5(certificate.nonce, "stray"))  # the same in every repetition
 
     async def keep_aside(self, certificate: Certificate, id_: uuid.UUID) -> None:
         """Keep a result that came too late: the effect happened, so its answer must not be lost."""

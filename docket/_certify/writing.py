@@ -43,11 +43,16 @@ async def finished(write: Callable[Given, Coroutine[Any, Any, T]], *args: Given.
     try:
         return await write(*args, **options)
     except asyncio.CancelledError as error:
-        again = begin(write(*args, **options), "docket write")
-        await ended(again)
-        if (failure := again.exception()) is not None:
-            error.add_note(f"docket: while this was being cancelled, a write failed: {failure!r}")
+        await made_again(error, write(*args, **options))
         raise
+
+
+async def made_again(cancelled: asyncio.CancelledError, write: Coroutine[Any, Any, object]) -> None:
+    """Make a write again to its end, because the first time it was *cancelled*. A failure of it is in a note."""
+    again = begin(write, "docket write")
+    await ended(again)
+    if (failure := again.exception()) is not None:
+        cancelled.add_note(f"docket: while this was being cancelled, a write failed: {failure!r}")
 
 
 async def ended(task: asyncio.Task[Any]) -> None:

@@ -22,9 +22,11 @@ from contextvars import Context, copy_context
 from typing import Any, TypeAlias
 
 from docket._core.plan import Program
+from docket._core.types import Key, label
 from docket._engine.bounds import GRACE
 from docket._engine.calls import Call, wrong_result
 from docket._engine.sharing import Work
+from docket.errors import DeadlineExceeded, WaitsForItself
 
 _log = logging.getLogger("docket")
 
@@ -68,6 +70,7 @@ class Execution(Work[object]):
         what: What is to be run; or a coroutine that finds it out, whose failure is the run's.
         run_id: The run, for messages.
         grace: Seconds a cancelled step may take to end.
+        target: What was asked for, for messages.
 
     Attributes:
         preparation: Finds out what is to be run; None if that is known.
@@ -83,7 +86,7 @@ class Execution(Work[object]):
     """
 
     __slots__ = (
-        "_branches", "_error", "_grace", "_run_id", "_timer",
+        "_branches", "_error", "_grace", "_run_id", "_target", "_timer",
         "calls", "first", "preparation", "program", "pumping", "ready", "stopped", "values", "waiting", "waits",
     )  # fmt: skip
 
@@ -94,12 +97,12 @@ class Execution(Work[object]):
     first: int
 
     def __init__(
-        self, what: Prepared | Coroutine[Any, Any, Prepared], run_id: str, grace: float = GRACE
+        self, what: Prepared | Coroutine[Any, Any, Prepared], run_id: str, grace: float = GRACE, target: Key = None
     ) -> None:
         super().__init__()
         self.waiting: dict[asyncio.Task[Any] | None, int] = {}
         self.stopped = self.pumping = False
-        self._run_id, self._grace = run_id, grace
+        self._run_id, self._grace, self._target = run_id, grace, target
         self._branches = 0
         self._error: BaseException | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -187,6 +190,14 @@ class Execution(Work[object]):
         if value is _NOT_YET:
             raise asyncio.CancelledError
         return value
+
+    def late(self, seconds: float) -> DeadlineExceeded:
+        """Return the error of a run whose time was up."""
+        return DeadlineExceeded(self._run_id, seconds)
+
+    def stuck(self) -> WaitsForItself:
+        """Return the error of a run that is asked for by a step it waits for."""
+        return WaitsForItself(self._run_id, label(self._target))
 
     def _uncertified(self) -> list[asyncio.Task[Any]]:
         certifies = () if self.preparation is not None else self.program.certifies

@@ -7,6 +7,7 @@ who is cancelled leaves, and only the last one who leaves stops it.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Coroutine, Hashable
 from contextvars import ContextVar
 from typing import Any, Generic, TypeVar
@@ -15,11 +16,11 @@ T = TypeVar("T")
 
 
 class Late(Exception):
-    """A caller's time was up. Turned by the facade into an error that knows the run."""
+    """A caller's time was up, waiting for work that has no better word for it."""
 
 
 class Stuck(Exception):
-    """A caller would wait for what waits for it. Turned by the facade into an error that knows the run."""
+    """A caller would wait for what waits for it, and the work has no better word for it."""
 
 
 class Work(Generic[T]):
@@ -31,13 +32,15 @@ class Work(Generic[T]):
     Attributes:
         abandoned: Whether its last caller has gone.
         loop: The loop it runs in.
+        taken_off: Called once when it is settled, by whoever remembers it.
         waits_for: What is being waited for inside of it.
     """
 
-    __slots__ = ("_callers", "_settled", "_waiting", "abandoned", "loop", "waits_for")
+    __slots__ = ("_callers", "_settled", "_waiting", "abandoned", "loop", "taken_off", "waits_for")
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()  # once: until Python 3.12 each call of it asks the system for the process
+        self.taken_off: Callable[[], object] | None = None
         self._settled = self.abandoned = False
         self._callers = 0
         self._waiting: list[asyncio.Future[None]] = []
@@ -55,6 +58,14 @@ class Work(Generic[T]):
         """Return the result or raise what went wrong. Called when settled, by each caller."""
         raise NotImplementedError
 
+    def late(self, seconds: float) -> BaseException:  # noqa: ARG002 - for those who have a word for it
+        """Return what a caller is told who has waited for *seconds*."""
+        return Late()
+
+    def stuck(self) -> BaseException:
+        """Return what a caller is told whom this work waits for."""
+        return Stuck()
+
     def is_settled(self) -> bool:
         """Say whether it is over: nothing of it runs any more."""
         return self._settled
@@ -62,6 +73,9 @@ class Work(Generic[T]):
     def settle(self) -> None:
         """Wake every caller: it is over."""
         self._settled = True
+        if self.taken_off is not None:
+            self.taken_off()
+            self.taken_off = None
         for waiting in self._waiting:
             _wake(waiting)
 
@@ -73,7 +87,7 @@ class Work(Generic[T]):
 
         Raises:
             asyncio.CancelledError: This caller was cancelled. It goes before any failure of the work.
-            Late: The time was up before there was an answer.
+            BaseException: What `late` returns: the time was up before there was an answer.
         """
         cancelled: asyncio.CancelledError | None = None
         end = None if seconds is None else self.loop.time() + seconds
@@ -98,12 +112,12 @@ class Work(Generic[T]):
         if cancelled is not None:
             raise cancelled
         if not self.is_settled():
-            raise Late
+            raise self.late(seconds or 0.0)
         try:
             return self.answer()
         except asyncio.CancelledError:
             if self.abandoned:
-                raise Late from None
+                raise self.late(seconds or 0.0) from None
             raise
 
     async def over(self) -> None:
@@ -182,8 +196,10 @@ class Shared:
                 await work.over()
             await asyncio.sleep(0)  # whoever waited for it takes it off
 
-    async def join(self, name: Hashable, given: object, make: Callable[[], Work[T]], seconds: float | None = None) -> T:
-        """Wait for the work called *name*; begin it if it is not under way.
+    def join(
+        self, name: Hashable, given: object, make: Callable[[], Work[T]], seconds: float | None = None
+    ) -> Coroutine[Any, Any, T]:
+        """Wait for the work called *name*, when awaited; begin it now if it is not under way.
 
         Args:
             name: What makes two callers want the same.
@@ -193,36 +209,48 @@ class Shared:
 
         Raises:
             asyncio.CancelledError: The caller was cancelled. If it was the last, the work was stopped and is over.
-            Late: The caller's time is up. The same holds.
-            Stuck: The caller stands inside the work, or inside what the work waits for. A task that was begun there counts.
-            BaseException: Whatever the work raises, to each of its callers.
+            BaseException: Whatever the work raises, to each of its callers. What its `late` returns: the caller's time is up,
+                and the same holds. What its `stuck` returns: the caller stands inside the work, or inside what the work
+                waits for; a task that was begun there counts.
         """
         inside = _inside.get()
+        if inside is None and name not in self._under_way:
+            return self._begun(name, given, make).wait(seconds)
+        return self._joined(name, given, make, seconds, inside)
+
+    async def _joined(
+        self, name: Hashable, given: object, make: Callable[[], Work[T]], seconds: float | None, inside: Work[Any] | None
+    ) -> T:
         while True:
+            work: Work[T]
             entry = self._under_way.get(name)
             if entry is None:
-                entry = self._under_way[name] = (make(), given)
-                _begin(entry[0])
+                work = self._begun(name, given, make)
             elif not _equal(entry[1], given):
-                entry = (make(), given)
-                self._beside.add(entry[0])
-                _begin(entry[0])
+                work = make()
+                work.taken_off = functools.partial(self._beside.discard, work)
+                self._beside.add(work)
+                _begin(work)
             elif inside is not None and _leads_to(entry[0], inside):
-                raise Stuck
-            work: Work[T] = entry[0]
+                raise entry[0].stuck()
+            else:
+                work = entry[0]
+            if inside is not None:
+                inside.waits_for.append(work)
             try:
-                if inside is not None:
-                    inside.waits_for.append(work)
                 if not work.abandoned:
                     return await work.wait(seconds)
                 await work.over()
             finally:
                 if inside is not None:
                     inside.waits_for.remove(work)
-                if work.is_settled():
-                    self._beside.discard(work)
-                    if self._under_way.get(name) is entry:
-                        del self._under_way[name]
+
+    def _begun(self, name: Hashable, given: object, make: Callable[[], Work[T]]) -> Work[T]:
+        work = make()
+        work.taken_off = functools.partial(self._under_way.pop, name)
+        self._under_way[name] = (work, given)
+        _begin(work)
+        return work
 
 
 _inside: ContextVar[Work[Any] | None] = ContextVar("docket work", default=None)

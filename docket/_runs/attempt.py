@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +18,7 @@ from docket._core.plan import Plan, Program, in_memory
 from docket._core.step import Run, Step
 from docket._core.types import Key
 from docket._core.wiring import Wiring
-from docket._engine.calls import Call, Calls
+from docket._engine.calls import Body, Call, Calls
 from docket._engine.execution import Execution, Prepared, execute
 from docket._engine.sharing import Work
 from docket._runs.knowledge import Knowledge
@@ -35,13 +35,16 @@ class Attempt:
         resources: What the application holds.
         certifier: Carries out certified steps; None if nothing can be certified.
         run_id: The run.
+        target: What is asked for.
         inputs: By type, what the caller supplied.
         calls: How the steps are called.
         deadline: When the run's time is up; None if it has no deadline.
         wait: Seconds to wait for a step that another process is at; the certifier's own limit if None.
     """
 
-    __slots__ = ("_calls", "_certifier", "_deadline", "_inputs", "_known", "_resources", "_run_id", "_wait", "_wiring")
+    __slots__ = (
+        "_calls", "_certifier", "_deadline", "_inputs", "_known", "_resources", "_run_id", "_target", "_wait", "_wiring",
+    )  # fmt: skip
 
     _known: Knowledge
 
@@ -51,6 +54,7 @@ class Attempt:
         resources: Resources,
         certifier: Certifier | None,
         run_id: str,
+        target: Key,
         inputs: Mapping[Key, object],
         calls: Calls,
         deadline: datetime | None = None,
@@ -58,51 +62,57 @@ class Attempt:
     ) -> None:
         self._wait = wait
         self._wiring, self._resources, self._certifier = wiring, resources, certifier
-        self._run_id, self._inputs, self._calls, self._deadline = run_id, inputs, calls, deadline
+        self._run_id, self._target, self._inputs, self._calls, self._deadline = run_id, target, inputs, calls, deadline
 
-    def work(self, target: Key) -> Work[object]:
-        """Return the work that makes the value of *target* with the least effort.
+    def work(self) -> Work[object]:
+        """Return the work that makes the value of the target with the least effort.
 
         One read of the cache if anything on the way to the target is certified or an input was left out, none
         otherwise.
         """
-        made = None if self._may_be_on_record(target) else in_memory(self._wiring, target, frozenset(self._inputs))
+        on_record, grace = self._may_be_on_record(), self._calls.grace
+        made = None if on_record else in_memory(self._wiring, self._target, frozenset(self._inputs))
         held = None if made is None else self._resources.opened(self._wiring, made.known)
         if made is None or held is None:
-            return Execution(self._prepared(target), self._run_id, self._calls.grace)
+            return Execution(self._prepared(on_record), self._run_id, grace, self._target)
         # Nothing to read or to open first, so nothing to wait for.
         inputs = self._inputs
         values = [None, *[inputs[key] if key in inputs else held[key] for key in made.known], *[None] * len(made.steps)]
-        return Execution((made, values, self._calls_of(made)), self._run_id, self._calls.grace)
+        return Execution((made, values, self._calls_of(made)), self._run_id, grace, self._target)
 
-    async def plan(self, target: Key) -> Plan:
-        """Return what `work` would do for *target* now, and do nothing. At most one read of the cache."""
-        self._known = Knowledge(self._wiring, self._certifier, self._run_id, self._inputs)
-        if self._may_be_on_record(target):
-            await self._known.load(target)
-        return self._known.plan(target)
+    async def plan(self) -> Plan:
+        """Return what `work` would do now, and do nothing. At most one read of the cache."""
+        known = Knowledge(self._wiring, self._certifier, self._run_id, self._inputs)
+        if self._may_be_on_record():
+            await known.load(self._target)
+        return known.plan(self._target)
 
-    def _may_be_on_record(self, target: Key) -> bool:
+    def _may_be_on_record(self) -> bool:
         """Whether a result may be kept, or an input that the caller left out may be on record."""
         if self._certifier is None:
             return False
-        return self._wiring.certifies_for(target) or not self._wiring.gap(target).roots <= self._inputs.keys()
+        wiring, target = self._wiring, self._target
+        return wiring.certifies_for(target) or not wiring.gap(target).roots <= self._inputs.keys()
 
-    async def _prepared(self, target: Key) -> Prepared:
-        """Find out what makes the value of *target*: read, plan, and bring up to date what has to be first."""
-        decided = await self.plan(target)
+    async def _prepared(self, on_record: bool) -> Prepared:
+        """Find out what makes the value of the target: read, plan, and bring up to date what has to be first."""
+        known = self._known = Knowledge(self._wiring, self._certifier, self._run_id, self._inputs)
+        if on_record:
+            await known.load(self._target)
         while True:
-            self._known.refuse(decided)
+            decided = known.plan(self._target)
+            known.refuse(decided)
             made = decided.program
-            for step in await self._known.fetched(made):
+            for step in await known.fetched(made):
                 self._tell("fetched", step)
-            values = self._known.values(made, await self._resources.open(self._wiring, made.known))
-            calls = self._calls_of(made)
+            held = self._resources.opened(self._wiring, made.known)
+            if held is None:
+                held = await self._resources.open(self._wiring, made.known)
+            values, calls = known.values(made, held), self._calls_of(made)
             if not decided.first:
                 return made, values, calls
             await execute(made, values, calls, self._run_id, self._calls.grace)
-            self._known.keep(made, values)
-            decided = self._known.plan(target)
+            known.keep(made, values)
 
     def _calls_of(self, made: Program) -> list[Call]:
         return self._calls.of(made, functools.partial(self._call, made))
@@ -119,11 +129,7 @@ class Attempt:
         assert self._certifier is not None  # noqa: S101 - the wiring was checked against it
         sources, inputs = self._known.made_from(made, step)
         record = self._known.record(step)
-        body, deadline = self._calls.body(step), self._deadline
-
-        def call(run: Run) -> Coroutine[Any, Any, object]:
-            return body(run if deadline is None else dataclasses.replace(run, deadline=deadline), *values)
-
+        call = functools.partial(_called, self._calls.body(step), self._deadline, values)
         work = CertifiedStep(
             self._known.home(step), step, call, sources, inputs, record, values,
             replace=record is not None and record.state == "certified", wait=self._wait,
@@ -151,3 +157,7 @@ class Attempt:
     def _tell(self, kind: Kind, step: Step, seconds: float | None = None, error: Exception | None = None) -> None:
         if (observer := self._calls.observer) is not None:
             tell(observer, Event(kind, self._run_id, step.name, step.key, seconds, error=error))
+
+
+def _called(body: Body, deadline: datetime | None, values: Sequence[object], run: Run) -> Coroutine[Any, Any, object]:
+    return body(run if deadline is None else dataclasses.replace(run, deadline=deadline), *values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -70,7 +71,7 @@ class PostgresCache:
         try:
             return await line.loads(run_id)
         except (Exception, asyncio.CancelledError) as error:
-            return await self._repeated(line, lambda: line.loads(run_id), READ_PATIENCE, error)
+            return await self._repeated(line, functools.partial(line.loads, run_id), READ_PATIENCE, error)
 
     async def states(self, places: Sequence[Place], /) -> Mapping[Place, State]:
         """Return the states of the results at *places*, by primary key, in one statement."""
@@ -180,7 +181,7 @@ class PostgresCache:
                 written = await self._fitted(line, item, send, error)
             if written is not None:
                 return written
-            found = await self._known(line, lambda: line.loads(item.run_id), self._patience)
+            found = await self._known(line, functools.partial(line.loads, item.run_id), self._patience)
             if item.key in found.results:
                 return found.results[item.key]
             # The row that stood in the way was purged in between: now there is room.
