@@ -76,9 +76,8 @@ class Execution(Work[object]):
         preparation: Finds out what is to be run; None if that is known.
         program: What is run.
         values: By slot.
-        calls: For each step, how to call it.
-        first: The slot of the first step.
-        waits: For each step, how many steps it still waits for.
+        tables: What every step needs at hand: of the program, ``expects``, ``frees`` and ``args``; how to call each step;
+            ``values``; the slot of the first step; for each step, how many it still waits for; ``ready``.
         ready: Positions of steps that wait for nothing and were not started yet.
         waiting: The branches that wait inside a step, with its position.
         stopped: Whether no step is started any more.
@@ -87,14 +86,12 @@ class Execution(Work[object]):
 
     __slots__ = (
         "_branches", "_error", "_grace", "_run_id", "_target", "_timer",
-        "calls", "first", "preparation", "program", "pumping", "ready", "stopped", "values", "waiting", "waits",
+        "preparation", "program", "pumping", "ready", "stopped", "tables", "values", "waiting",
     )  # fmt: skip
 
     program: Program
     values: list[object]
-    calls: Sequence[Call]
-    waits: list[int]
-    first: int
+    tables: tuple[Any, ...]
 
     def __init__(
         self, what: Prepared | Coroutine[Any, Any, Prepared], run_id: str, grace: float = GRACE, target: Key = None
@@ -115,12 +112,13 @@ class Execution(Work[object]):
 
     def follow(self, program: Program, values: list[object], calls: Sequence[Call]) -> None:
         """Take note of what is to be run."""
-        self.program, self.values, self.calls = program, values, calls
-        self.first = len(program.known) + 1
-        self.waits = list(program.waits)
-        self.ready = list(program.starts)
-        self.ready.reverse()  # it is taken from the end
-        if program.target >= self.first:
+        self.program, self.values = program, values
+        self.ready = [*program.starts[::-1]]  # it is taken from the end
+        first = len(program.known) + 1
+        self.tables = (
+            program.expects, program.frees, program.args, calls, values, first, [*program.waits], self.ready,
+        )  # fmt: skip
+        if program.target >= first:
             values[program.target] = _NOT_YET
 
     def begin(self) -> None:
@@ -307,13 +305,13 @@ class _Branch(Coroutine[Any, Any, None]):
         This is what every step costs, so it is written for speed: one loop, no calls but those of the step itself.
         """
         work = self._work
-        program, values, waits, ready = work.program, work.values, work.waits, work.ready
+        expects, frees, args, calls, values, first, waits, ready = work.tables
         while True:
             if value is not _NOT_YET:
-                if type(value) is not program.expects[position] and work.refused(position, value):
+                if type(value) is not expects[position] and work.refused(position, value):
                     break
-                values[work.first + position] = value
-                for freed in program.frees[position]:
+                values[first + position] = value
+                for freed in frees[position]:
                     waits[freed] = left = waits[freed] - 1
                     if not left:
                         ready.append(freed)
@@ -322,13 +320,16 @@ class _Branch(Coroutine[Any, Any, None]):
                 position = ready.pop()
             if work.stopped:
                 break
-            slots = program.args[position]
+            slots = args[position]
+            count = len(slots)
             context = copy_context()
             try:
-                if len(slots) == 1:  # most steps; spreading a list costs as much as the call
-                    step = work.calls[position](values[slots[0]])
+                if count == 1:  # one or two, as most steps have: spreading a list costs as much as the call
+                    step = calls[position](values[slots[0]])
+                elif count == 2:
+                    step = calls[position](values[slots[0]], values[slots[1]])
                 else:
-                    step = work.calls[position](*[values[slot] for slot in slots])
+                    step = calls[position](*[values[slot] for slot in slots])
                 waits_for = context.run(step.send, None)
             except StopIteration as stop:
                 value = stop.value
