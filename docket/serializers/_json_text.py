@@ -47,7 +47,7 @@ def decode(body: bytes) -> object:
     # As text first: json.loads() would guess UTF-16 from bytes, which the look at the depth does not understand.
     text = body.decode()
     refuse_depth(body)
-    return json.loads(text, parse_constant=_refuse_constant)
+    return _decoder.decode(text)
 
 
 def refuse_depth(body: bytes) -> None:
@@ -63,3 +63,6 @@ def fit_for_jsonb(text: str) -> bool:
 
 def _refuse_constant(name: str) -> object:
     raise ValueError(f"{name} is not JSON")
+
+
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant)
