@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
+from docket.errors import shown
+
 Kind: TypeAlias = Literal[
     "run_started", "run_finished", "run_failed",
     "step_started", "computed", "retried", "failed", "fetched", "certified", "in_doubt",
@@ -103,7 +105,7 @@ class LoggingObserver:
     def __call__(self, event: Event, /) -> None:
         """Write one record. The exception's text is in the message, its traceback is not: whoever runs it has it."""
         took = "" if event.seconds is None else f" ({event.seconds:.3f} s)"
-        why = "" if event.error is None else f": {event.error!r}"
+        why = "" if event.error is None else f": {shown(event.error)}"
         extra = {
             "run_id": event.run_id, "step": event.step, "key": event.key, "event": event.kind,
             "seconds": event.seconds, "attempt": event.attempt,

@@ -14,7 +14,7 @@ from docket._core.plan import Program
 from docket._core.step import SPECIAL, Run, Step, Transaction
 from docket._core.types import is_instance, label
 from docket._engine.bounds import GRACE, THREADS, Threads, bounded
-from docket.errors import StepTimeout, WrongResult
+from docket.errors import StepTimeout, WrongResult, shown
 from docket.retry import Retry
 from docket.telemetry import Event, Observer, tell
 
@@ -179,7 +179,7 @@ def _retried(step: Step, body: Body, retry: Retry, observer: Observer | None) ->
         def before_pause(state: tenacity.RetryCallState) -> None:
             pause = state.next_action.sleep if state.next_action is not None else 0.0
             error = state.outcome.exception() if state.outcome is not None else None
-            _log.info("run %r: %s failed (try %d): %r", run.run_id, step.name, state.attempt_number, error)
+            _log.info("run %r: %s failed (try %d): %s", run.run_id, step.name, state.attempt_number, shown(error))
             if observer is not None:
                 event = Event("retried", run.run_id, step.name, step.key, pause, state.attempt_number, error)
                 tell(observer, event)

@@ -10,12 +10,14 @@ with the first step in the same task.
 On the first failure, and when the last caller is cancelled, no step is started any more. Branches that wait inside an
 uncertified step are cancelled, once. Branches inside a certified step are left to finish it, since what it did outside
 cannot be undone. Then the run is over, and nothing of it is left.
+
+A failure counts before anything is said about it, and what nobody expects of a branch is a failure too: whatever goes
+wrong, the callers are woken.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from collections.abc import Coroutine, Generator, Sequence
 from contextvars import Context, copy_context
@@ -25,16 +27,18 @@ from docket._core.plan import Program
 from docket._core.types import Key, label
 from docket._engine.bounds import GRACE
 from docket._engine.calls import Call, wrong_result
+from docket._engine.notes import attach, note, path, report
 from docket._engine.sharing import Work
-from docket.errors import DeadlineExceeded, WaitsForItself
-
-_log = logging.getLogger("docket")
+from docket.errors import DeadlineExceeded, WaitsForItself, shown
 
 _NOT_YET = object()
 """Stands in the target's slot until it is there: None is a value."""
 
 _PREPARING = -1
 """Stands in a step's place for the branch that finds out what is to be run."""
+
+_BETWEEN = -2
+"""Stands in a step's place for what no step raised: a mistake of ours, or a process at its limits."""
 
 Prepared: TypeAlias = tuple[Program, list[object], Sequence[Call]]
 """What to run; by slot, None, then the known values, and room for the results; for each step, how to call it."""
@@ -131,13 +135,22 @@ class Execution(Work[object]):
         """Start a branch for every step that is ready, and for those that become ready meanwhile."""
         self.pumping = True
         while self.ready:
+            position = self.ready.pop()
             self._branches += 1
-            _start(self.loop, _Branch(self, self.ready.pop()))
+            try:
+                _start(self.loop, _Branch(self, position))
+            except BaseException as error:  # no task could be had
+                self._branches -= 1
+                self.failed(position, error)
         self.pumping = False
 
     def refused(self, position: int, value: object) -> bool:
         """Say whether *value* is nothing that the step may return; then the step has failed."""
-        wrong = wrong_result(self._run_id, self.program.steps[position], value)
+        wrong: BaseException | None
+        try:
+            wrong = wrong_result(self._run_id, self.program.steps[position], value)
+        except BaseException as error:  # its type has a say in what is an instance
+            wrong = error
         if wrong is not None:
             self.failed(position, wrong)
         return wrong is not None
@@ -146,13 +159,13 @@ class Execution(Work[object]):
         """Take note of a step's failure. The first one stops the run."""
         if not self.stopped:
             self._error = error
-            if position != _PREPARING:
-                _note(error, f"docket: {self._describe(position)}")
             self.stop()
+            if position != _PREPARING:
+                note(error, f"docket: {self._describe(position)}")
         elif not isinstance(error, asyncio.CancelledError):
-            _log.error("failed after the run was stopped: %s", self._describe(position), exc_info=error)
             if self._error is not None and self._error is not error:
-                _attach(self._error, error, f"docket: then {error!r}, {self._describe(position)}")
+                attach(self._error, error, f"docket: then {shown(error)}, {self._describe(position)}")
+            report("failed after the run was stopped: %s", self._describe(position), error=error)
 
     def ended(self) -> None:
         """Take note that a branch is over."""
@@ -210,19 +223,16 @@ class Execution(Work[object]):
             if self.waiting[task] == _PREPARING:  # it may have to let a certified step finish, and has limits of its own
                 continue
             position = self.waiting.pop(task)
-            _log.error("still going on %g s after it was cancelled: %s", self._grace, self._describe(position))
+            report("still going on %g s after it was cancelled: %s", self._grace, self._describe(position))
             self.ended()
 
     def _describe(self, position: int) -> str:
         if position == _PREPARING:
             return f"run {self._run_id!r}, before its first step"
-        steps, frees = self.program.steps, self.program.frees
-        step = steps[position]
-        path = [step.name]
-        while frees[position]:
-            position = frees[position][0]
-            path.append(steps[position].name)
-        return f"run {self._run_id!r}, step {step.name} ({step.where}), path {' <- '.join(reversed(path))}"
+        if position == _BETWEEN:
+            return f"run {self._run_id!r}, between two steps"
+        step = self.program.steps[position]
+        return f"run {self._run_id!r}, step {step.name} ({step.where}), path {path(self.program, position)}"
 
 
 class _Branch(Coroutine[Any, Any, None]):
@@ -293,7 +303,10 @@ class _Branch(Coroutine[Any, Any, None]):
         work = self._work
         self._step = work.preparation = None
         if not work.stopped:
-            work.follow(*prepared)
+            try:
+                work.follow(*prepared)
+            except BaseException as error:
+                work.failed(_BETWEEN, error)
             if work.ready:
                 return self._run(work.ready.pop(), _NOT_YET)
         work.ended()
@@ -306,46 +319,49 @@ class _Branch(Coroutine[Any, Any, None]):
         """
         work = self._work
         expects, frees, args, calls, values, first, waits, ready = work.tables
-        while True:
-            if value is not _NOT_YET:
-                if type(value) is not expects[position] and work.refused(position, value):
+        try:
+            while True:
+                if value is not _NOT_YET:
+                    if type(value) is not expects[position] and work.refused(position, value):
+                        break
+                    values[first + position] = value
+                    for freed in frees[position]:
+                        waits[freed] = left = waits[freed] - 1
+                        if not left:
+                            ready.append(freed)
+                    if not ready:
+                        break
+                    position = ready.pop()
+                if work.stopped:
                     break
-                values[first + position] = value
-                for freed in frees[position]:
-                    waits[freed] = left = waits[freed] - 1
-                    if not left:
-                        ready.append(freed)
-                if not ready:
+                slots = args[position]
+                count = len(slots)
+                context = copy_context()
+                try:
+                    if count == 1:  # one or two, as most steps have: spreading a list costs as much as the call
+                        step = calls[position](values[slots[0]])
+                    elif count == 2:
+                        step = calls[position](values[slots[0]], values[slots[1]])
+                    else:
+                        step = calls[position](*[values[slot] for slot in slots])
+                    waits_for = context.run(step.send, None)
+                except StopIteration as stop:
+                    value = stop.value
+                except BaseException as error:
+                    work.failed(position, error)
                     break
-                position = ready.pop()
-            if work.stopped:
-                break
-            slots = args[position]
-            count = len(slots)
-            context = copy_context()
-            try:
-                if count == 1:  # one or two, as most steps have: spreading a list costs as much as the call
-                    step = calls[position](values[slots[0]])
-                elif count == 2:
-                    step = calls[position](values[slots[0]], values[slots[1]])
                 else:
-                    step = calls[position](*[values[slot] for slot in slots])
-                waits_for = context.run(step.send, None)
-            except StopIteration as stop:
-                value = stop.value
-            except BaseException as error:
-                work.failed(position, error)
-                break
-            else:
-                self._position, self._step, self._context = position, step, context
-                work.waiting[asyncio.current_task(work.loop)] = position
-                if ready and not work.pumping:
-                    work.pump()
-                return waits_for
+                    self._position, self._step, self._context = position, step, context
+                    work.waiting[asyncio.current_task(work.loop)] = position
+                    if ready and not work.pumping:
+                        work.pump()
+                    return waits_for
+        except BaseException as error:
+            work.failed(_BETWEEN, error)
         work.ended()
         raise StopIteration
 
-    def _resume(self, value: object) -> Any:
+    def _resume(self, value: Any) -> Any:
         work = self._work
         if work.waiting.pop(asyncio.current_task(work.loop), None) is None:  # the run is over, and this step was left behind
             raise StopIteration
@@ -359,8 +375,10 @@ class _Branch(Coroutine[Any, Any, None]):
         if self._step is not None and work.waiting.pop(asyncio.current_task(work.loop), None) is None:
             raise StopIteration
         self._step = None
-        work.failed(self._position, error)
-        work.ended()
+        try:
+            work.failed(self._position, error)
+        finally:
+            work.ended()
         raise StopIteration
 
 
@@ -374,15 +392,3 @@ else:
 
     def _start(loop: asyncio.AbstractEventLoop, branch: _Branch) -> None:
         asyncio.Task(branch, loop=loop)
-
-
-def _note(error: BaseException, text: str) -> None:
-    if text not in getattr(error, "__notes__", ()):  # one exception object may fail several runs
-        error.add_note(text)
-
-
-def _attach(first: BaseException, later: BaseException, text: str) -> None:
-    _note(first, text)
-    # By its dictionary: an exception with slots keeps the note alone. Not as __context__, which is the user's.
-    attributes = getattr(first, "__dict__", {})
-    attributes["later_failures"] = (*attributes.get("later_failures", ()), later)

@@ -51,6 +51,7 @@ from docket.errors._by_steps import RetryLater as RetryLater
 from docket.errors._by_steps import WaitingFor as WaitingFor
 from docket.errors._details import Change as Change
 from docket.errors._details import Problem as Problem
+from docket.errors._details import shown as shown
 from docket.errors._run import BadRunId as BadRunId
 from docket.errors._run import BrokenTransaction as BrokenTransaction
 from docket.errors._run import Busy as Busy

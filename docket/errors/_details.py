@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+LONGEST_SHOWN = 200
+"""Characters of a value's text in a message. Our choice: two lines of a terminal say what it is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -44,3 +47,14 @@ class Change:
 
     def __str__(self) -> str:
         return f"{self.type}{'.' if self.field else ''}{self.field}: {self.old} -> {self.new}"
+
+
+def shown(value: object, longest: int = LONGEST_SHOWN) -> str:
+    """Return ``repr(value)``, cut off after *longest* characters, or a text in its place if that raises.
+
+    What goes wrong while a failure is described must not take the place of the failure.
+    """
+    try:
+        return repr(value)[:longest]
+    except Exception:
+        return f"<{type(value).__qualname__} whose repr raises>"

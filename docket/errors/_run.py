@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from docket.errors._author import DocketError
-from docket.errors._details import Change
+from docket.errors._details import Change, shown
 
 
 class RunError(DocketError):
@@ -25,8 +25,8 @@ class BadRunId(RunError, ValueError):
 
     def __init__(self, run_id: object, reason: str) -> None:
         super().__init__(
-            run_id if isinstance(run_id, str) else repr(run_id),
-            f"the run id {run_id!r:.80} {reason}; use 1 to 255 bytes of printable NFC text, such as 'tenant-7/order-1042'",
+            run_id if isinstance(run_id, str) else shown(run_id),
+            f"the run id {shown(run_id, 80)} {reason}; use 1 to 255 bytes of printable NFC text, such as 'tenant-7/order-1042'",
         )
 
 
@@ -100,10 +100,10 @@ class WrongResult(RunError, TypeError):
 
     def __init__(self, run_id: str, step: str, expected: str, got: object, where: str) -> None:
         self.step = step
-        advice = "await it" if hasattr(got, "__await__") else f"return a {expected}, or change its annotation"
+        advice = "await it" if hasattr(type(got), "__await__") else f"return a {expected}, or change its annotation"
         super().__init__(
             run_id,
-            f"run {run_id!r}: {step} ({where}) declares {expected} and returned {got!r:.200}; {advice}",
+            f"run {run_id!r}: {step} ({where}) declares {expected} and returned {shown(got)}; {advice}",
         )
 
 
