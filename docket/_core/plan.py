@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from docket._core.certificates import Facts, Judge, Verdict
 from docket._core.immutable import immutable, nothing
@@ -40,6 +41,7 @@ class Program:
         certifies: For each step, whether its result is kept.
         expects: For each step, the class its result is an instance of; None where that cannot be judged.
         position: By the type it gives, where each step stands in ``steps``.
+        memo: Work done once per program by its readers.
     """
 
     known: tuple[Key, ...]
@@ -52,6 +54,7 @@ class Program:
     certifies: tuple[bool, ...] = field(init=False)
     expects: tuple[type | None, ...] = field(init=False)
     position: Mapping[Key, int] = field(init=False)
+    memo: dict[Any, Any] = field(default_factory=dict[Any, Any], init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Tabulate what the engine would otherwise look up again in every run."""
@@ -176,9 +179,9 @@ def _closed(
 def program(wiring: Wiring, targets: tuple[Key, ...], inputs: frozenset[Key], certified: frozenset[Key]) -> Program:
     """Compile the least work to *targets* when *inputs* are at hand and *certified* results can be fetched."""
     name = ("program", targets, inputs, certified)
-    found: Program | None = wiring.memo.get(name)
+    found: Program | None = wiring.recent.get(name)
     if found is None:
-        found = wiring.memo[name] = _compile(wiring, targets, inputs, certified)
+        found = wiring.recent[name] = _compile(wiring, targets, inputs, certified)
     return found
 
 

@@ -38,10 +38,9 @@ def made_from(wiring: Wiring, made: Program, step: Step, source_of: Callable[[Ke
         step: The step.
         source_of: Tells where a value at hand or a certified result comes from; None for a resource.
     """
-    name = ("between", made, step.gives)
-    between: _Between | None = wiring.memo.get(name)
+    between: _Between | None = made.memo.get(step.gives)
     if between is None:
-        between = wiring.memo[name] = _between(wiring, made, step)
+        between = made.memo[step.gives] = _between(wiring, made, step)
     if between.only is not None and (source := source_of(between.only)) is not None:
         return source
     inputs: dict[str, str | None] = dict(between.inputs)

@@ -293,10 +293,8 @@ def _read_parameter(found: Signature, fn: str, parameter: inspect.Parameter, hin
         pass  # configuration, not wiring
     elif name not in hints and name == "self":
         owner = fn.rpartition(".")[0] or "Service"
-        found.add(
-            f"{fn} is a method without its object",
-            f"register it bound: d.register({owner}(...).{fn.rpartition('.')[2]})",
-        )
+        fix = f"register it bound: d.register({owner}(...).{fn.rpartition('.')[2]})"
+        found.add(f"{fn} is a method without its object", fix)
     elif name not in hints:
         found.add(f"the parameter {name!r} of {fn} has no type", f"annotate it: {name}: TheTypeItNeeds")
     elif (got := found.read(hints[name], f"the parameter {name!r} of {fn}")) is not None:

@@ -6,12 +6,14 @@ that was registered, says all that is wrong with it at once, and never changes a
 
 from __future__ import annotations
 
+import contextlib
 import graphlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from docket._core.problems import circles, clash, holes, misdeclared, misplaced, overshared, refused_none
+from docket._core.recent import Recent
 from docket._core.step import SPECIAL, Options, Step, read_step
 from docket._core.types import Key, Refusal, label, read, storage_key
 from docket.errors import Problem, WiringError
@@ -62,6 +64,7 @@ class Wiring:
         names: What inputs and results are called in the cache.
         shares: Whether any result is shared by all runs.
         memo: Work done once per wiring by its readers; not part of its value.
+        recent: The same for what depends on the run, of which there may be ever more.
     """
 
     steps: Mapping[Key, Step]
@@ -74,6 +77,7 @@ class Wiring:
     names: Mapping[Key, str] = field(init=False)
     shares: bool = field(init=False)
     memo: dict[Any, Any] = field(default_factory=dict[Any, Any], repr=False)
+    recent: Recent[Any, Any] = field(default_factory=Recent[Any, Any], repr=False)
 
     def __post_init__(self) -> None:
         """Gather what every run asks about."""
@@ -99,8 +103,7 @@ class Wiring:
         """Say whether *target*, or anything it may need, is kept; if not, a run of it never asks the cache."""
         known: bool | None = self.memo.get(("certifies", target))
         if known is None:
-            step = self.steps[target]
-            known = self.memo["certifies", target] = step.certifies or bool(self.gap(target).above)
+            known = self.memo["certifies", target] = self.steps[target].certifies or bool(self.gap(target).above)
         return known
 
     def is_kept(self, root: Key) -> bool:
@@ -140,8 +143,7 @@ class Wiring:
         known: Mapping[Key, int] | None = self.memo.get("rank")
         if known is None:
             needs = {key: [need.key for need in step.needs if need.key in self.steps] for key, step in self.steps.items()}
-            order = graphlib.TopologicalSorter(needs).static_order()
-            known = self.memo["rank"] = {key: number for number, key in enumerate(order)}
+            known = self.memo["rank"] = {key: n for n, key in enumerate(graphlib.TopologicalSorter(needs).static_order())}
         return known
 
     def reaches(self, key: Key, other: Key) -> bool:
@@ -232,8 +234,6 @@ def _inputs(declared: Iterable[Any], problems: list[Problem]) -> frozenset[Key]:
 def _by_fn(steps: Mapping[Key, Step]) -> dict[Any, Step]:
     found: dict[Any, Step] = {}
     for step in steps.values():
-        try:
+        with contextlib.suppress(TypeError):  # an object with __eq__ and no __hash__ can still be asked for by its type
             found[step.fn] = step
-        except TypeError:  # an object with __eq__ and no __hash__ can still be asked for by its type
-            continue
     return found

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
 from docket._core.plan import Program
+from docket._core.recent import Recent
 from docket._core.step import SPECIAL, Run, Step, Transaction
 from docket._core.types import is_instance, label
 from docket._engine.bounds import GRACE, THREADS, Threads, bounded
@@ -42,7 +43,7 @@ class Calls:
         self.grace, self.observer = grace, observer
         self._threads = Threads(threads)
         self._bodies: dict[Step, Body] = {}
-        self._plans: dict[Program, tuple[list[Call], tuple[int, ...]]] = {}
+        self._plans: Recent[Program, tuple[list[Call], tuple[int, ...]]] = Recent()
 
     def of(self, plan: Program, bind: Callable[[Step], Call]) -> list[Call]:
         """Return how to call each step of *plan*.
