@@ -306,7 +306,8 @@ class Certifier(Storing):
         changed = [key for key in made.keys() & mine.keys() if made[key] != mine[key]]
         if changed:
             changes = tuple(Change(name, "", "another value", "the value passed now") for name in changed)
-            raise InputsChanged(work.run_id, work.step.name, changes)
+            recomputable = work.step.options.cache_result == "at_least_once"
+            raise InputsChanged(work.run_id, work.step.name, changes, recomputable=recomputable)
 
     async def presume_dead(self, run_id: str, key: str, standing: Record, reason: str = "holder_lost") -> Record | None:
         """Put a step in doubt whose holder was silent for longer than its lease; return what stands."""

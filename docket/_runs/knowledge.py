@@ -141,7 +141,8 @@ class Knowledge:
         if self._outside:
             self._refuse_other_than_supplied()
         for key, found in decided.changes.items():
-            raise InputsChanged(self._run_id, self._wiring.by_key[key].name, found)
+            step = self._wiring.by_key[key]
+            raise InputsChanged(self._run_id, step.name, found, recomputable=step.options.cache_result == "at_least_once")
         for needed, path in decided.missing.items():
             raise MissingInput(self._run_id, label(needed), path)
         for step in decided.program.steps if self._results else ():

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from docket import InputsChanged, MissingInput
+from docket import Docket, InputsChanged, MissingInput
+from docket.cache import MemoryCache
 from tests.planning.shop import A, C, Coupon, D, Kept, Other, P, Q, Request, Shop, lazy, skeleton
 
 OTHER = Other(1)
@@ -60,6 +61,23 @@ async def test_a_changed_input_is_refused_before_anything_runs() -> None:
         "run 'r': c was made from other inputs (Request.amount: 1 -> 2); use a new run id for a new request, "
         "or mark the step on_change='recompute' or 'keep'"
     )
+
+
+async def test_what_a_refusal_advises_can_be_done() -> None:
+    """An effect must not be made again, so ``on_change="recompute"``, which its step may not be marked, is not advised."""
+    d = Docket(cache=MemoryCache())
+
+    @d.step(cache_result="at_most_once")
+    async def charge(request: Request) -> A:
+        return A(request.amount)
+
+    await d.run("r", A, Request(1))
+    with pytest.raises(InputsChanged) as caught:
+        await d.run("r", A, Request(2))
+
+    assert not caught.value.recomputable
+    assert str(caught.value).endswith("or mark the step on_change='keep' if what it gave is to stand")
+    Docket(cache=MemoryCache()).step(cache_result="at_most_once", on_change="keep")(charge)
 
 
 async def test_recompute_makes_a_changed_result_again() -> None:
