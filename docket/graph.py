@@ -40,7 +40,9 @@ class StepOptions(TypedDict, total=False):
         max_attempts: How often an exclusive step whose process died is started again before it is in doubt.
         reconcile: Asked how a doubt ended; takes any of the step's needs and returns its result or `NOT_APPLIED`.
         reconcile_after: Seconds (or timedelta) a doubt must be old for that; the timeout or the lease if absent.
-        timeout: How long one call may take (seconds or timedelta), the write of its result not included.
+        timeout: How long one call may take (seconds or timedelta), the write of its result not included. A plain function
+            cannot be stopped: the run goes on without it, its thread runs to its end, which the process's own end waits
+            for, and with ``retry`` the next try runs beside it. Bound what it waits for by the other side's timeouts, too.
         retry: How often it is tried in process; see `docket.retry.Retry`.
         thread: Whether a plain function runs in a thread (the default) or, with False, in the loop.
         on_change: What to do when it was certified from other inputs: ``"raise"`` (the default), ``"recompute"`` or

@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from docket import Docket
-from docket.errors import WrongResult
+from docket import Docket, Retry
+from docket.errors import StepTimeout, WrongResult
 from tests.engine.orders import Charge, Order, Shipment
 
 tenant: contextvars.ContextVar[str] = contextvars.ContextVar("tenant", default="")
@@ -118,6 +118,24 @@ async def test_usable_after_close() -> None:
     await d.close()
 
     assert await d.run("order-1", Charge, Order()) == Charge()
+    await d.close()
+
+
+async def test_a_thread_past_its_timeout_goes_on_beside_the_next_try() -> None:
+    """It cannot be stopped: each try has a thread of its own, and all of them run to their end."""
+    d, before = Docket(grace=0.001), asyncio.all_tasks()
+    together = threading.Barrier(4)
+
+    @d.step(timeout=0.01, retry=Retry(attempts=3, wait=0))
+    def charge_card(order: Order) -> Charge:
+        together.wait(10)
+        return Charge()
+
+    with pytest.raises(StepTimeout):
+        await d.run("order-1", Charge, Order())
+
+    await asyncio.to_thread(together.wait, 10)  # for three of them
+    await asyncio.wait(asyncio.all_tasks() - before)
     await d.close()
 
 
