@@ -19,8 +19,10 @@ from docket._core.wiring import Wiring
 from docket._engine.bounds import GRACE, THREADS
 from docket._engine.calls import Calls
 from docket._engine.sharing import Shared
+from docket._given import count, span
 from docket._runs.attempt import Attempt
 from docket._runs.handover import Handover
+from docket._runs.parts import check_parts, serializers_of
 from docket._runs.queued import Queued
 from docket._runs.resources import Resources
 from docket._runs.supplied import asked_for, supplied
@@ -28,7 +30,6 @@ from docket.cache import Cache
 from docket.errors import ConfigurationError
 from docket.explain import text
 from docket.queue import Job, QueueDriver
-from docket.retry import seconds
 from docket.serializers import Serializers
 from docket.telemetry import Observer, observed_run
 
@@ -54,17 +55,18 @@ class Docket(Queued):
         queue: What `enqueue` hands runs to. Needed only for that.
         serializers: Tried before the built-in ones (protobuf, JSON), for types of your own; or a
             `docket.serializers.Serializers`, which also reads old types, encrypts and redacts.
-        lease: Seconds after which a silent holder of a claim may be presumed dead. Keep it above the time your database
-            takes to fail over.
-        wait: Seconds that `run` waits for a step which another process is at, before it raises `Busy`.
+        lease: Seconds (or timedelta) after which a silent holder of a claim may be presumed dead. Keep it above the time
+            your database takes to fail over.
+        wait: Seconds (or timedelta) that `run` waits for a step which another process is at, before it raises `Busy`.
         blobs: Where results over 1 MiB go; they are refused if absent. See `docket.blobs`.
         deadline: How long a run may take (seconds or timedelta) unless its call says otherwise; no limit if absent.
         threads: How many plain functions among the steps run at once, each in a thread of its own.
-        grace: Seconds a step may take to end when it is cancelled or passed its timeout; then it is left behind.
+        grace: Seconds (or timedelta) a step may take to end when it is cancelled or passed its timeout; then it is left behind.
         observer: Is told what happens; see `docket.telemetry`.
         inputs: The types that callers supply; with it, `check` finds what nobody gives. See `docket.graph.Graph`.
 
-    One instance per application, at module level: it opens nothing until it is used.
+    One instance per application, at module level: it opens nothing until it is used. What cannot work is refused at once,
+    with a `ConfigurationError`.
 
     Attributes:
         cache: Where certified results live; None if nowhere.
@@ -77,25 +79,27 @@ class Docket(Queued):
         cache: Cache | None = None,
         queue: QueueDriver | None = None,
         serializers: Serializers | Iterable[Serializer] = (),
-        lease: float = 60.0,
-        wait: float = 10.0,
+        lease: float | timedelta = 60.0,
+        wait: float | timedelta = 10.0,
         blobs: Blobs | None = None,
         deadline: Limit = None,
         threads: int = THREADS,
-        grace: float = GRACE,
+        grace: float | timedelta = GRACE,
         observer: Observer | None = None,
         inputs: Iterable[TypeForm[Any]] | None = None,
     ) -> None:
         super().__init__(inputs=inputs)
-        self.serializers = serializers if isinstance(serializers, Serializers) else Serializers(*serializers)
+        check_parts(cache, queue, blobs, observer)
+        self.serializers = serializers_of(serializers)
         self.cache, self._queue = cache, queue
         self._handover = Handover(queue, self.serializers, self._decided)
         self._watch = None if cache is None else Watch(cache)
-        self._certifier = Certifier(cache, self.serializers, lease, wait, blobs) if cache is not None else None
-        self._calls = Calls(threads, grace, observer)
+        term, patience = span("Docket", "lease", lease, 0, zero=False), span("Docket", "wait", wait, 0)
+        self._certifier = Certifier(cache, self.serializers, term, patience, blobs) if cache is not None else None
+        self._calls = Calls(count("Docket", "threads", threads), span("Docket", "grace", grace, 0), observer)
         self._shared = Shared()
         self._held = Resources()
-        self._deadline = deadline
+        self._deadline = None if deadline is None else span("Docket", "deadline", deadline, 0, zero=False)
         if queue is not None:
             queue.serve(self._work)
 
@@ -298,7 +302,7 @@ class Docket(Queued):
         deadline: float | timedelta | None,
         wait: float | None = None,
     ) -> Awaitable[object]:
-        limit = None if deadline is None else seconds(deadline)
+        limit = None if deadline is None else span("run", "deadline", deadline)
         end = None if limit is None else datetime.now(UTC) + timedelta(seconds=limit)
         attempt = Attempt(wiring, self._held, self._certifier, run_id, target, inputs, self._calls, end, wait)
         begin = functools.partial(self._shared.join, (run_id, target), inputs, attempt.work, limit)

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 from docket._core.step import ON_CHANGE, SCOPES, SEMANTICS, OnChange, Options, Scope, Semantics, name_of
 from docket._core.types import place, placed
 from docket._core.wiring import Resource, Wiring, build
+from docket._given import count, refuse, several, span, yes_or_no
 from docket._runs.override import overridden
 from docket.errors import ConfigurationError
-from docket.retry import Retry, seconds
+from docket.retry import Retry
 
 if TYPE_CHECKING:
     from typing import Self
@@ -105,7 +106,9 @@ class Graph:
     """
 
     def __init__(self, *, inputs: Iterable[TypeForm[Any]] | None = None) -> None:
-        self._holds = _Holds(None if inputs is None else tuple(inputs))
+        self._holds = _Holds(
+            None if inputs is None else several(type(self).__name__, "inputs", inputs, "inputs=[OrderRequest]")
+        )
         self._wiring: Wiring | None = None
         self._overrides: list[tuple[Any, object, str]] = []
 
@@ -245,13 +248,24 @@ def _checked(who: str, options: dict[str, Any]) -> Options:
         raise ConfigurationError(f"{who}: exclusive=True is for cache_result='at_least_once'; every other kept step is claimed")
     if options.get("reconcile") is not None and semantics != "at_most_once":
         raise ConfigurationError(f"{who}: reconcile= is for cache_result='at_most_once'; nothing else comes to be in doubt")
-    if options.get("max_attempts", 1) < 1:
-        raise ConfigurationError(f"{who}: max_attempts={options['max_attempts']!r}; a step is started at least once")
     _check_sharing(who, options)
-    for name in ("timeout", "reconcile_after", "ttl"):
-        if options.get(name) is not None:
-            options = {**options, name: seconds(options[name])}
-    return Options(**options)
+    return Options(**_values(who, options))
+
+
+def _values(who: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Return *options* with their spans in seconds; refuse a value that is none of its option's."""
+    for name in ("exclusive", "thread", "pure"):
+        yes_or_no(who, name, options.get(name, False))
+    count(who, "max_attempts", options.get("max_attempts", 1), why="a step is started at least once")
+    count(who, "version", options.get("version", 1))
+    if options.get("key") is not None and not (isinstance(options["key"], str) and options["key"]):
+        refuse(who, "key", options["key"], "give a text, such as 'shop.Charge'")
+    if options.get("retry") is not None and not isinstance(options["retry"], Retry):
+        refuse(who, "retry", options["retry"], "give a Retry: retry=Retry(attempts=3)")
+    if options.get("reconcile") is not None and not callable(options["reconcile"]):
+        refuse(who, "reconcile", options["reconcile"], "give a function that returns the step's result or NOT_APPLIED")
+    spans = [name for name in ("timeout", "reconcile_after", "ttl") if options.get(name) is not None]
+    return {**options, **{name: span(who, name, options[name], 0, zero=name == "reconcile_after") for name in spans}}
 
 
 def _check_sharing(who: str, options: dict[str, Any]) -> None:

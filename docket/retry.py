@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
-from docket.errors import ConfigurationError, DocketError, NotApplied, Refused, RetryLater, StepTimeout
+from docket._given import count, refuse, span
+from docket.errors import DocketError, NotApplied, Refused, RetryLater, StepTimeout
 
 LONGEST = 60.0
 """Seconds that a doubling pause grows to. Our choice: what waits longer should give its worker back to the queue."""
@@ -39,12 +41,15 @@ class Retry:
         """Refuse what could not mean anything.
 
         Raises:
-            ConfigurationError: ``attempts`` is below 1, or ``wait`` is negative.
+            ConfigurationError: ``attempts`` is no number of 1 or more, ``wait`` no function and no span of time, or ``on``
+                no exception and no tuple of them.
         """
-        if self.attempts < 1:
-            raise ConfigurationError(f"Retry(attempts={self.attempts}): a step is tried at least once; use 1 or more")
-        if not callable(self.wait) and seconds(self.wait) < 0:
-            raise ConfigurationError(f"Retry(wait={self.wait}): a pause cannot be negative; use 0 or more")
+        count("Retry", "attempts", self.attempts, why="a step is tried at least once")
+        if not callable(self.wait):
+            span("Retry", "wait", self.wait, 0)
+        kinds: tuple[Any, ...] = self.on if isinstance(self.on, tuple) else (self.on,)
+        if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
+            refuse("Retry", "on", self.on, "give exceptions, by their classes: on=OSError, or on=(OSError, TimeoutError)")
 
     def pause(self, tried: int) -> float:
         """Return the longest wait after *tried* tries, in seconds."""

@@ -13,6 +13,7 @@ from docket._core.names import checked_run_id
 from docket._core.plan import Plan, plan
 from docket._core.types import Key, label, storage_key
 from docket._core.wiring import Wiring
+from docket._given import moment, span
 from docket.errors import ConfigurationError, MissingInput, UnexpectedInput, UnknownTarget
 from docket.queue import Job, QueueDriver, refuse_too_large, refuse_unable
 from docket.serializers import Serializers
@@ -129,16 +130,18 @@ def _is_complete(wiring: Wiring, target: Key, inputs: frozenset[Key]) -> bool:
     return known
 
 
-def start_of(schedule_at: datetime | None, schedule_in: timedelta | None) -> datetime | None:
+def start_of(schedule_at: datetime | None, schedule_in: float | timedelta | None) -> datetime | None:
     """Return when a job may start, None for at once.
 
     Raises:
-        ConfigurationError: Both are given, or a time without a time zone.
+        ConfigurationError: Both are given, a time without a time zone, or what is no time at all.
     """
     if schedule_in is not None:
         if schedule_at is not None:
             raise ConfigurationError("both schedule_at and schedule_in were given; give one of them")
-        return datetime.now(UTC) + schedule_in
+        return datetime.now(UTC) + timedelta(seconds=span("enqueue", "schedule_in", schedule_in))
+    if schedule_at is not None:
+        moment("enqueue", "schedule_at", schedule_at)
     if schedule_at is not None and schedule_at.utcoffset() is None:
         raise ConfigurationError(
             f"schedule_at={schedule_at.isoformat()} has no time zone; say which: schedule_at.replace(tzinfo=timezone.utc)"

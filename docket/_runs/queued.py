@@ -11,11 +11,11 @@ from docket._certify.outside import Watch, supply
 from docket._core.names import checked_run_id
 from docket._core.step import Step
 from docket._core.types import label
+from docket._given import count, refuse, span
 from docket._runs.handover import Handover, start_of
 from docket._runs.supplied import asked_for, supplied
 from docket.errors import ConfigurationError, UnknownTarget
 from docket.graph import Graph
-from docket.retry import seconds
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
@@ -39,7 +39,7 @@ class Queued(Graph):
         run_id: str | None = None,
         priority: int = 0,
         schedule_at: datetime | None = None,
-        schedule_in: timedelta | None = None,
+        schedule_in: float | timedelta | None = None,
         connection: object | None = None,
     ) -> str:
         """Hand a run to the queue; return its run id.
@@ -52,7 +52,7 @@ class Queued(Graph):
                 stays one job, and certified results are never made again. A random one if absent.
             priority: Higher goes first.
             schedule_at: When it may start, with a time zone.
-            schedule_in: How long from now it may start.
+            schedule_in: How long from now it may start (seconds or timedelta).
             connection: A connection in a transaction of yours: the job exists exactly if that commits.
 
         Raises:
@@ -60,6 +60,7 @@ class Queued(Graph):
             UnknownTarget | UnexpectedInput | MissingInput: The run could never succeed; nothing was enqueued.
             Unstorable: The inputs cannot be kept, or are larger than a job may carry (`docket.queue.MOST_BYTES`).
         """
+        _check_job(queue, priority)
         wiring, name = self.check(), run_id or ""
         wanted = asked_for(wiring, name, target).gives
         runs = [(None if run_id is None else checked_run_id(run_id), supplied(wiring, name, inputs))]
@@ -76,7 +77,7 @@ class Queued(Graph):
         *,
         priority: int = 0,
         schedule_at: datetime | None = None,
-        schedule_in: timedelta | None = None,
+        schedule_in: float | timedelta | None = None,
         connection: object | None = None,
     ) -> list[str]:
         """Hand many runs to the queue in one statement, all or none; return the ids of those that were not waiting already.
@@ -87,13 +88,14 @@ class Queued(Graph):
             runs: By run id, the inputs of each.
             priority: As in `enqueue`, as is all that follows.
             schedule_at: When they may start.
-            schedule_in: How long from now they may start.
+            schedule_in: How long from now they may start (seconds or timedelta).
             connection: A connection in a transaction of yours.
 
         Raises:
             ConfigurationError | UnknownTarget | UnexpectedInput | MissingInput | Unstorable: As `enqueue` does. Nothing was
                 enqueued.
         """
+        _check_job(queue, priority)
         wiring = self.check()
         wanted = asked_for(wiring, "", target).gives
         asked = ((checked_run_id(name), supplied(wiring, name, values)) for name, values in runs.items())
@@ -152,7 +154,7 @@ class Queued(Graph):
         """
         step, certifier = self._kept(checked_run_id(run_id), target)
         assert self._watch is not None  # noqa: S101 - it is there if a certifier is
-        record = await self._watch.final(run_id, step, None if timeout is None else seconds(timeout))
+        record = await self._watch.final(run_id, step, None if timeout is None else span("wait", "timeout", timeout))
         return await certifier.decode(run_id, step, record)
 
     def _kept(self, run_id: str, target: object) -> tuple[Step, Certifier]:
@@ -163,3 +165,9 @@ class Queued(Graph):
             advice = f"{step.name} shares its result with all runs, found by their inputs: run it"
             raise UnknownTarget(run_id, f"a {label(step.gives)} of its own", advice)
         return step, self._certifier
+
+
+def _check_job(queue: Any, priority: int) -> None:
+    if not (isinstance(queue, str) and queue):
+        refuse("enqueue", "queue", queue, "the name of the queue comes first: enqueue('orders', Shipment, request)")
+    count("enqueue", "priority", priority, None)
