@@ -30,13 +30,15 @@ class Event:
     Attributes:
         kind: ``run_started``, ``run_finished`` or ``run_failed``; and of a step: ``step_started``, ``computed`` (its
             function returned), ``retried`` (a try failed and another follows), ``failed`` (its function raised),
-            ``fetched`` (its certified result was read), ``certified`` (its result is kept), ``in_doubt``.
+            ``fetched`` (its certified result was read), ``certified`` (its result is kept), ``in_doubt`` (nobody knows how
+            it ended: since now, or since an earlier attempt, and then the run ends by it).
         run_id: The run.
         step: The step's name; the target's type for an event of the run.
         key: The storage key of what it gives.
-        seconds: How long it took: the run, the function with all its tries, or for ``certified`` the function and the
-            writes around it; for ``retried`` the pause that follows. None where nothing was timed.
-        attempt: The try, counted from 1, for ``retried``; 0 otherwise.
+        seconds: How long it took: the run, the function with all its tries, or for ``certified`` and a doubt that arises
+            the function and the writes around it; for ``retried`` the pause that follows. None where nothing was timed.
+        attempt: Counted from 1. For ``retried`` the try that failed; for ``step_started`` how often the step was started for
+            this run, as `docket.Run` says. 0 for every other kind.
         error: What was raised; None if nothing was.
     """
 

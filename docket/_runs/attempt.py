@@ -16,7 +16,7 @@ from typing import Any
 from docket._certify.certifier import CertifiedStep, Certifier
 from docket._core.plan import Plan, Program, in_memory
 from docket._core.step import Run, Step
-from docket._core.types import Key
+from docket._core.types import Key, label
 from docket._core.wiring import Wiring
 from docket._engine.calls import Body, Call, Calls
 from docket._engine.execution import Execution, Prepared, execute
@@ -101,7 +101,7 @@ class Attempt:
             await known.load(self._target)
         while True:
             decided = known.plan(self._target)
-            known.refuse(decided)
+            self._refuse(known, decided)
             made = decided.program
             for step in await known.fetched(made):
                 self._tell("fetched", step)
@@ -152,7 +152,15 @@ class Attempt:
         """Look again at a run that somebody else began at the same time with other inputs, and refuse it as a plan would."""
         now = Knowledge(self._wiring, self._certifier, self._run_id, self._inputs)
         await now.load(step.gives)
-        now.refuse(now.plan(step.gives))
+        self._refuse(now, now.plan(step.gives))
+
+    def _refuse(self, known: Knowledge, decided: Plan) -> None:
+        """Raise what forbids a plan. A doubt is told like one that arises now: whoever counts them must see it stand."""
+        try:
+            known.refuse(decided)
+        except InDoubt as error:
+            self._tell("in_doubt", next(step for step in decided.program.steps if label(step.gives) == error.key), error=error)
+            raise
 
     def _tell(self, kind: Kind, step: Step, seconds: float | None = None, error: Exception | None = None) -> None:
         if (observer := self._calls.observer) is not None:

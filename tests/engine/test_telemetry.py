@@ -90,7 +90,7 @@ async def test_events_of_a_failing_run() -> None:
 
 
 async def test_doubt() -> None:
-    """A doubt is told as such."""
+    """A doubt is told as such: when it arises, and by every run that meets it."""
     book = Book()
     d = Docket(cache=MemoryCache(), observer=book)
 
@@ -100,8 +100,14 @@ async def test_doubt() -> None:
 
     with pytest.raises(InDoubt):
         await d.run("order-1", Charge, Order())
-
     assert ("in_doubt", "charge_card") in book.kinds()
+    assert [(event.kind, event.attempt) for event in book.events if event.attempt] == [("step_started", 1)]
+
+    book.events.clear()
+    with pytest.raises(InDoubt) as caught:
+        await d.run("order-1", Charge, Order())
+    assert book.kinds() == [("run_started", "Charge"), ("in_doubt", "charge_card"), ("run_failed", "Charge")]
+    assert (book.events[1].error, book.events[1].seconds) == (caught.value, None)
 
 
 async def test_what_an_observer_sets_is_seen_by_the_step() -> None:
