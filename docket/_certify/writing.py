@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
-Given = ParamSpec("Given")
 
 
 class WriteTask(asyncio.Task[T]):
@@ -31,8 +30,8 @@ def begin(write: Coroutine[Any, Any, T], name: str) -> WriteTask[T]:
     return WriteTask(write, loop=asyncio.get_running_loop(), name=name)
 
 
-async def finished(write: Callable[Given, Coroutine[Any, Any, T]], *args: Given.args, **options: Given.kwargs) -> T:
-    """Await a write, *write* with what it is given; if this task is cancelled meanwhile, make it again to its end and let the cancellation go on then.
+async def finished(write: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Await a write; if this task is cancelled meanwhile, make it again to its end and let the cancellation go on then.
 
     That costs nothing as long as nobody cancels. It rests on the promise of `docket.cache.Cache` that a repeated write finds
     its own nonce.
@@ -41,9 +40,9 @@ async def finished(write: Callable[Given, Coroutine[Any, Any, T]], *args: Given.
         asyncio.CancelledError: This task was cancelled. The write is made; a failure of it is in a note.
     """
     try:
-        return await write(*args, **options)
+        return await write()
     except asyncio.CancelledError as error:
-        await made_again(error, write(*args, **options))
+        await made_again(error, write())
         raise
 
 

@@ -136,7 +136,7 @@ def plan(wiring: Wiring, target: Key, inputs: frozenset[Key], facts: Facts) -> P
     whole: Program | None = None
     while True:
         made, missing = _closed(wiring, targets, inputs, certified)
-        used = [judge.of(wiring.steps[key]) for key in made.known if key in certified and key not in inputs] if certified else []
+        used = [judge.of(wiring.steps[key]) for key in made.known if key in certified and key not in inputs]
         stale = {wiring.by_key[key].gives for key, verdict in judge.verdicts.items() if verdict.state == "stale"}
         first = tuple(dict.fromkeys([step.gives for verdict in used for step in verdict.first]))
         if stale and not stale.isdisjoint(certified):
@@ -153,7 +153,7 @@ def plan(wiring: Wiring, target: Key, inputs: frozenset[Key], facts: Facts) -> P
 def _judge_begun(judge: Judge, made: Program, facts: Facts) -> None:
     """Compare the inputs of what was begun and not certified: it must not be finished with others."""
     results = facts.records.results
-    begun = [record for record in results.values() if record.state in ("running", "doubt", "refused", "ready")] if results else ()
+    begun = [record for record in results.values() if record.state in ("running", "doubt", "refused", "ready")]
     for step in made.steps if begun else ():
         record = results.get(step.key)
         if record is not None and record in begun and step.options.on_change == "raise":

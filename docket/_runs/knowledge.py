@@ -25,7 +25,6 @@ from docket.cache import Input
 from docket.errors import Change, InputsChanged, MissingInput, Undecodable
 from docket.serializers import same
 
-
 _NOTHING = MadeFrom()
 
 
