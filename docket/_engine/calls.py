@@ -14,7 +14,7 @@ from docket._core.plan import Program
 from docket._core.step import SPECIAL, Run, Step, Transaction
 from docket._core.types import is_instance, label
 from docket._engine.bounds import GRACE, THREADS, Threads, bounded
-from docket.errors import StepTimeout, WrongResult
+from docket.errors import BrokenTransaction, StepTimeout, WrongResult
 from docket.retry import Retry
 from docket.telemetry import Event, Observer, tell
 
@@ -23,6 +23,10 @@ Call: TypeAlias = Callable[..., Coroutine[Any, Any, object]]
 
 Body: TypeAlias = Callable[..., Coroutine[Any, Any, object]]
 """A step with everything its options ask for. Takes the `Run`, then the values of its needs."""
+
+_NO_SAVEPOINT = ("25P01", "3B001")
+"""What the server says when the transaction that a savepoint stood in is over: no_active_sql_transaction,
+invalid_savepoint_specification."""
 
 _log = logging.getLogger("docket")
 
@@ -87,6 +91,8 @@ class Calls:
         if options.timeout is not None:
             body = _timed(step, body, options.timeout, self.grace)
         if options.retry is not None and options.retry.attempts > 1:
+            if options.cache_result == "transactional":
+                body = _undone(step, body)
             body = _retried(step, body, options.retry, self.observer)
         if self.observer is not None:
             body = _observed(step, body, self.observer)
@@ -163,13 +169,37 @@ def _timed(step: Step, body: Body, timeout: float, grace: float) -> Body:
     return timed
 
 
+def _undone(step: Step, body: Body) -> Body:
+    """Let a try that fails leave nothing in the transaction that the step is lent, so that the next one begins as it did."""
+
+    async def undone(run: Run, *values: object) -> object:
+        lent = run.transaction
+        assert lent is not None  # noqa: S101 - only the transaction that is lent runs such a step
+        await lent.execute("SAVEPOINT docket_try")
+        try:
+            return await body(run, *values)
+        except Exception as error:
+            try:
+                await lent.execute("ROLLBACK TO SAVEPOINT docket_try; RELEASE SAVEPOINT docket_try")
+            except Exception as failure:
+                if getattr(failure, "sqlstate", None) in _NO_SAVEPOINT:  # it would be tried again outside the transaction
+                    raise BrokenTransaction(run.run_id, step.name) from error
+                raise
+            raise
+
+    return undone
+
+
 def _retried(step: Step, body: Body, retry: Retry, observer: Observer | None) -> Body:
     at_most_once = step.options.cache_result == "at_most_once"
+    transactional = step.options.cache_result == "transactional"
 
     async def retried(run: Run, *values: object) -> object:
         import tenacity  # loaded by the first step that asks for it
 
         def again(error: BaseException) -> bool:
+            if transactional and isinstance(error, StepTimeout) and error.unfinished is not None:
+                return False  # the call that was left behind still has the connection
             return retry.again(error, at_most_once=at_most_once)
 
         def pause_after(state: tenacity.RetryCallState) -> float:

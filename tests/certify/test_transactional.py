@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import asyncpg
 import pytest
 
-from docket import ConfigurationError, Docket, Refused, Run, Transaction
+from docket import ConfigurationError, Docket, InDoubt, Refused, Retry, Run, Transaction
 from docket._certify.storing import CertifiedStep
 from docket._core.record import MadeFrom
 from docket.cache import MemoryCache
-from docket.errors import BrokenTransaction, Busy
+from docket.errors import BrokenTransaction, Busy, StepTimeout
 from examples.orders.orders_pb2 import OrderRequest, Reservation
 from tests.certify.doors import Door
 from tests.certify.records import Records
@@ -58,6 +59,89 @@ async def test_an_error_of_the_database_passes_through(shop: Door) -> None:
             await selling.run()
     await selling.d.close()
     assert await sales(shop.straight) == 0
+
+
+async def test_a_try_that_failed_leaves_nothing_to_the_next(shop: Door) -> None:
+    """With retry=, only what the last try wrote commits, though the tries before it failed after their writes or in SQL."""
+    failures: list[str | None] = ["hiccup", "SELECT 1 / 0", None]
+
+    async def fail(db: Any) -> None:
+        failure = failures.pop(0)
+        if failure == "hiccup":
+            raise ConnectionError(failure)
+        if failure is not None:
+            await db.execute(failure)
+
+    selling = Selling(shop.cache(), fail, retry=Retry(3, wait=0.0))
+    await selling.run()
+    await selling.d.close()
+    assert (selling.calls, await sales(shop.straight)) == (3, 1)
+    assert (await Records.of(shop.straight, "order-1")).states == ["certified"]
+
+
+async def test_the_last_failure_is_the_steps_own(shop: Door) -> None:
+    """An error of the database that every try meets comes through as it was, and leaves nothing."""
+
+    async def violate(db: Any) -> None:
+        await db.execute("SELECT 1 / 0")
+
+    selling = Selling(shop.cache(), violate, retry=Retry(3, wait=0.0))
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await selling.run()
+    await selling.d.close()
+    assert (selling.calls, await sales(shop.straight)) == (3, 0)
+
+
+async def test_a_try_that_is_left_behind_is_the_last(shop: Door) -> None:
+    """A call that goes on after its timeout still has the connection: nothing else is done through it."""
+    go = asyncio.Event()
+
+    async def stubborn(db: Any) -> None:
+        while not go.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await go.wait()
+
+    selling = Selling(shop.cache(), stubborn, grace=0.05, timeout=0.1, retry=Retry(3, wait=0.0))
+    with pytest.raises(StepTimeout):
+        await selling.run()
+    go.set()
+    await selling.d.close()
+    assert (selling.calls, await sales(shop.straight)) == (1, 0)
+
+
+@pytest.mark.parametrize("ending", ["COMMIT", "COMMIT; BEGIN", "COMMIT AND CHAIN"])
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_try_that_commits_by_itself_is_the_last(shop: Door, ending: str, fails: bool) -> None:
+    """Whether it fails then or not: what it wrote stands without a certificate, so the step is in doubt."""
+
+    async def end(db: Any) -> None:
+        await db.execute(ending)
+        if fails:
+            raise ConnectionError("hiccup")
+
+    selling = Selling(shop.cache(), end, retry=Retry(3, wait=0.0))
+    with pytest.raises(BrokenTransaction):
+        await selling.run()
+    with pytest.raises(InDoubt, match="step_committed"):
+        await selling.run()
+    await selling.d.close()
+    assert (selling.calls, await sales(shop.straight)) == (1, 1)
+
+
+async def test_a_connection_that_is_lost_between_tries_takes_the_transaction_along(shop: Door) -> None:
+    """It is not mistaken for a step that ended its transaction: all of it is done again on another connection."""
+    lost: list[bool] = []
+
+    async def lose(db: Any) -> None:
+        if not lost:
+            lost.append(True)
+            db.terminate()
+            raise ConnectionError("hiccup")
+
+    selling = Selling(shop.cache(), lose, retry=Retry(2, wait=0.0))
+    await selling.run()
+    await selling.d.close()
+    assert await sales(shop.straight) == 1
 
 
 async def test_savepoints_are_the_steps_own(shop: Door) -> None:
