@@ -222,6 +222,7 @@ class Docket(Queued):
 
         Raises:
             NotInDoubt: There is no such doubt (any more).
+            UnexpectedInput: The value is not what the step gives. Nothing was changed.
         """
         step, certifier = self._kept(checked_run_id(run_id), target)
         await settle(certifier, run_id, step, value, token, note, by)

@@ -7,6 +7,7 @@ the step is called, and the result is certified before anyone sees it.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import logging
 import random
@@ -27,7 +28,7 @@ from docket._core.types import label
 from docket._core.wiring import Wiring
 from docket.cache import Cache, Certificate, Claim, Held, Move, Transactional
 from docket.errors import Busy, Change, ConfigurationError, InputsChanged, NotApplied, NotCertified, Refused, StepTimeout
-from docket.serializers import Packed, Serializers
+from docket.serializers import Packed, Serializers, error_text
 
 __all__ = ["CertifiedStep", "Certifier", "in_doubt", "refusal"]
 
@@ -347,7 +348,9 @@ class Certifier(Storing):
             answer = await ask(work.step, run, work.values)
             packed = None if answer is NOT_APPLIED else await self.pack(work.run_id, work.step, answer)
         except Exception as error:
-            raise in_doubt(work.run_id, name, standing) from error
+            why = f"{type(error).__name__}: {error_text(error, work.step.key, self.serializers.redact)}"
+            told = f"{standing.error_text}; its reconcile function gave no answer: {why}"
+            raise in_doubt(work.run_id, name, dataclasses.replace(standing, error_text=told)) from error
         return await self._decided(work, standing, packed)
 
     async def _decided(self, work: CertifiedStep, standing: Record, packed: Packed | None) -> Record | None:

@@ -10,7 +10,8 @@ from typing import Any, Final, Literal
 
 from docket._core.step import Run, Step, name_of
 from docket._core.types import Refusal, label, place, read
-from docket.errors import ConfigurationError
+from docket._engine.calls import declared, wrong_result
+from docket.errors import ConfigurationError, WrongResult
 
 
 class Verdict(Enum):
@@ -56,8 +57,16 @@ def places(reconcile: Callable[..., Any], step: Step) -> tuple[int, ...]:
 
 
 async def ask(step: Step, run: Run, values: tuple[object, ...]) -> object:
-    """Return what the step's reconcile function says: a result or `NOT_APPLIED`."""
+    """Return what the step's reconcile function says: a result or `NOT_APPLIED`.
+
+    Raises:
+        WrongResult: It says neither. The doubt stays.
+    """
     reconcile = step.options.reconcile
     assert reconcile is not None  # noqa: S101 - asked only where there is one
     answer = reconcile(*(run if position < 0 else values[position] for position in places(reconcile, step)))
-    return await answer if inspect.isawaitable(answer) else answer
+    answer = await answer if inspect.isawaitable(answer) else answer
+    if answer is not NOT_APPLIED and wrong_result(run.run_id, step, answer) is not None:
+        expected, advice = f"{declared(step)} | NotAppliedType", "return one of these, or raise if it cannot tell"
+        raise WrongResult(run.run_id, name_of(reconcile), expected, answer, place(reconcile), advice)
+    return answer

@@ -105,8 +105,12 @@ def wrong_result(run_id: str, step: Step, value: object) -> WrongResult | None:
         return None
     if inspect.iscoroutine(value):
         value.close()  # reported here; Python would warn about it again
-    declared = f"{label(step.gives)}{' | None' if step.gives_none else ''}"
-    return WrongResult(run_id, step.name, declared, value, step.where)
+    return WrongResult(run_id, step.name, declared(step), value, step.where)
+
+
+def declared(step: Step) -> str:
+    """Return what a step says that it returns, for people."""
+    return f"{label(step.gives)}{' | None' if step.gives_none else ''}"
 
 
 def _is_plain(step: Step) -> bool:
