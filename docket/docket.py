@@ -90,8 +90,8 @@ class Docket(Queued):
         self.cache, self._queue = cache, queue
         self._handover = Handover(queue, self.serializers, self._decided)
         self._watch = None if cache is None else Watch(cache)
-        self._certifier = Certifier(cache, self.serializers, lease, wait, blobs) if cache is not None else None
         self._calls = Calls(threads, grace, observer)
+        self._certifier = Certifier(cache, self.serializers, self._calls, lease, wait, blobs) if cache is not None else None
         self._shared = Shared()
         self._held = Resources()
         self._deadline = deadline

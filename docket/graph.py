@@ -38,7 +38,8 @@ class StepOptions(TypedDict, total=False):
         exclusive: Whether an at-least-once step is claimed before it runs, so that two processes do not both do
             expensive work.
         max_attempts: How often an exclusive step whose process died is started again before it is in doubt.
-        reconcile: Asked how a doubt ended; takes any of the step's needs and returns its result or `NOT_APPLIED`.
+        reconcile: Asked how a doubt ended; takes any of the step's needs and returns its result or `NOT_APPLIED`. Called as a
+            step is, within the step's timeout, or 30 s if it has none.
         reconcile_after: Seconds (or timedelta) a doubt must be old for that; the timeout or the lease if absent.
         timeout: How long one call may take (seconds or timedelta), the write of its result not included.
         retry: How often it is tried in process; see `docket.retry.Retry`.

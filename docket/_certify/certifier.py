@@ -26,6 +26,7 @@ from docket._core.record import Record
 from docket._core.step import Run
 from docket._core.types import label
 from docket._core.wiring import Wiring
+from docket._engine.calls import Calls
 from docket.cache import Cache, Certificate, Claim, Held, Move, Transactional
 from docket.errors import Busy, Change, ConfigurationError, InputsChanged, NotApplied, NotCertified, Refused, StepTimeout
 from docket.serializers import Packed, Serializers, error_text
@@ -48,6 +49,7 @@ class Certifier(Storing):
     Args:
         cache: Where results are kept.
         serializers: Values to bytes and back.
+        calls: How reconcile functions are called.
         lease: Seconds until a silent holder may be presumed dead.
         wait: Seconds to wait for a step that somebody else holds before raising `Busy`.
         blobs: Where results go that are too large for a row; None to refuse them.
@@ -57,12 +59,13 @@ class Certifier(Storing):
         self,
         cache: Cache,
         serializers: Serializers,
+        calls: Calls,
         lease: float = LEASE,
         wait: float = 10.0,
         blobs: Blobs | None = None,
     ) -> None:
         super().__init__(cache, serializers, blobs)
-        self.lease, self._wait = lease, wait
+        self.lease, self._wait, self._calls = lease, wait, calls
         self._heart = Heart(cache, lease)
         self._late: set[asyncio.Task[tuple[object, Record]]] = set()
 
@@ -345,7 +348,7 @@ class Certifier(Storing):
             raise in_doubt(work.run_id, name, standing, left)
         try:
             run = Run(work.run_id, work.step.name, work.step.key, standing.attempt, standing.token)
-            answer = await ask(work.step, run, work.values)
+            answer = await ask(self._calls, work.step, run, work.values)
             packed = None if answer is NOT_APPLIED else await self.pack(work.run_id, work.step, answer)
         except Exception as error:
             why = f"{type(error).__name__}: {error_text(error, work.step.key, self.serializers.redact)}"

@@ -7,7 +7,7 @@ import inspect
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeAlias
 
 from docket._core.plan import Program
@@ -72,6 +72,35 @@ class Calls:
         if body is None:
             body = self._bodies[step] = self._compile(step)
         return body
+
+    async def aside(
+        self,
+        fn: Callable[..., object],
+        values: Sequence[object],
+        run_id: str,
+        name: str,
+        seconds: float,
+        gone: asyncio.Future[None] | None,
+    ) -> object:
+        """Call a function that is no step the way steps are called: a plain one in a thread, for at most *seconds*.
+
+        It is stopped, too, when *gone* is done. A certified step is not, since it has an effect to finish.
+
+        Raises:
+            StepTimeout: It gave no answer in time.
+            asyncio.CancelledError: It was stopped by *gone*.
+        """
+
+        async def call() -> object:
+            is_async = inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(type(fn).__call__)
+            answer: object = fn(*values) if is_async else await self._threads.call(fn, values)
+            return await answer if inspect.isawaitable(answer) else answer
+
+        def late() -> BaseException:
+            stopped = gone is not None and gone.done()
+            return asyncio.CancelledError() if stopped else StepTimeout(run_id, name, seconds)
+
+        return await bounded(call(), seconds, self.grace, late, f"{name} of run {run_id!r}", gone)
 
     def close(self) -> None:
         """Let idle threads end."""

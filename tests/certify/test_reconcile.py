@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,7 +13,7 @@ import pytest
 from docket import ConfigurationError, InDoubt, Run
 from docket._certify.reconcile import NOT_APPLIED
 from docket.cache import Cache, MemoryCache
-from docket.errors import WrongResult
+from docket.errors import DeadlineExceeded, StepTimeout, WrongResult
 from examples.orders.orders_pb2 import ChargeResult, OrderRequest
 from tests.certify.steps import CHARGE, REQUEST, Charging, charged, failing
 
@@ -119,3 +123,132 @@ async def test_a_reconcile_function_that_fits_nothing_is_refused() -> None:
 
     with pytest.raises(ConfigurationError, match="OrderRequest"):
         charging.d.check()
+
+
+class Asking(Charging):
+    """A charge in doubt whose provider is asked by *ask*."""
+
+    def __init__(self, cache: Cache, ask: Callable[[OrderRequest], Any], *, grace: float = 5.0, **options: Any) -> None:
+        fail = failing(OSError("gone"))
+        chosen: dict[str, Any] = {"cache_result": "at_most_once", "reconcile": ask, "reconcile_after": 0.0, **options}
+        super().__init__(cache, fail, grace=grace, **chosen)
+
+    async def doubt(self) -> None:
+        """Come to be in doubt."""
+        with pytest.raises(InDoubt):
+            await self.run()
+
+
+async def test_a_plain_question_does_not_block_the_loop(cache: Cache) -> None:
+    """A plain function is called in a thread of the Docket's, as a plain step is."""
+    threads: list[str] = []
+
+    def find(request: OrderRequest) -> ChargeResult:
+        threads.append(threading.current_thread().name)
+        return CHARGE
+
+    charging = Asking(cache, find)
+    await charging.doubt()
+
+    assert await charging.run() == CHARGE
+    assert threads[0].startswith("docket step")
+
+
+async def test_a_function_that_hands_back_an_awaitable_is_awaited(cache: Cache) -> None:
+    """A lambda around an async function is one, too."""
+
+    async def find(request: OrderRequest) -> ChargeResult:
+        return CHARGE
+
+    def wrapped(request: OrderRequest) -> Any:
+        return find(request)
+
+    charging = Asking(cache, wrapped)
+    await charging.doubt()
+
+    assert await charging.run() == CHARGE
+
+
+@pytest.mark.parametrize("options", [{"timeout": 0.05}, {}])
+async def test_a_question_has_a_limit(cache: Cache, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The step's timeout is the question's, too; without one there is a limit all the same. The doubt stays."""
+    monkeypatch.setattr("docket._certify.reconcile.ASKING", 0.05)
+
+    async def find(request: OrderRequest) -> ChargeResult:
+        await asyncio.sleep(60)
+        return CHARGE
+
+    charging = Asking(cache, find, **options)
+    await charging.doubt()
+
+    with pytest.raises(InDoubt, match=r"find gave no answer within 0\.05 s") as doubt:
+        await charging.run()
+
+    assert isinstance(doubt.value.__cause__, StepTimeout)
+    assert (await cache.load("order-1")).results["orders.ChargeResult"].state == "doubt"
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+async def test_a_question_ends_with_its_run(cache: Cache, stubborn: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """The deadline of the run stops the question; one that does not stop is left behind after the grace."""
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def find(request: OrderRequest) -> ChargeResult:
+        asked.set()
+        while not go.is_set():
+            try:
+                await go.wait()
+            except asyncio.CancelledError:
+                if not stubborn:
+                    raise
+        return CHARGE
+
+    charging = Asking(cache, find, grace=0.05)
+    await charging.doubt()
+
+    async with asyncio.timeout(10):
+        with pytest.raises(DeadlineExceeded):
+            await charging.d.run("order-1", ChargeResult, REQUEST, deadline=0.1)
+
+    go.set()
+    assert asked.is_set()
+    assert ("after the end of its run, and was left behind" in caplog.text) == stubborn
+    assert (await cache.load("order-1")).results["orders.ChargeResult"].state == "doubt"
+
+
+async def test_a_question_ends_with_its_caller(cache: Cache) -> None:
+    """A caller who is cancelled does not wait for the answer, and the next attempt asks again."""
+    asked, calls = asyncio.Event(), list[int]()
+
+    async def find(request: OrderRequest) -> ChargeResult:
+        calls.append(1)
+        if len(calls) == 1:
+            asked.set()
+            await asyncio.sleep(60)
+        return CHARGE
+
+    charging = Asking(cache, find)
+    await charging.doubt()
+    running = asyncio.create_task(charging.run())
+    await asked.wait()
+    running.cancel()
+
+    async with asyncio.timeout(10):
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    assert await charging.run() == CHARGE
+
+
+async def test_an_answer_that_comes_while_it_is_stopped_counts(cache: Cache) -> None:
+    """What the other side said within the grace is certified, as a step's answer would be."""
+
+    async def find(request: OrderRequest) -> ChargeResult:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        return CHARGE
+
+    charging = Asking(cache, find, timeout=0.05)
+    await charging.doubt()
+
+    assert await charging.run() == CHARGE
