@@ -214,7 +214,10 @@ class Glances(Protocol):
     """A cache that can say how results stand without reading them. Optional; `Docket.wait` is cheaper with it."""
 
     async def states(self, places: Sequence[Place], /) -> Mapping[Place, State]:
-        """Return the states of the results at *places*, however many there are, in one read; nothing for those without one."""
+        """Return the states of the results at *places*, however many there are, in one read; nothing for those without one.
+
+        One that is running, whose lease has ended and that is not at least once, is in ``doubt``, though no row says so yet.
+        """
         ...
 
 
@@ -235,6 +238,11 @@ class Retention(Protocol):
 
 LATE_REASONS = ("holder_lost", "timeout", "cancelled")
 """Doubts that the holder itself may end by certifying: it was presumed lost, and nobody else has run the step since."""
+
+
+def lost_for_good(record: Record) -> bool:
+    """Whether the holder is lost and nobody may take over from it, so that only a person can tell how it ended."""
+    return record.state == "running" and record.lease_left < 0 and record.mode != "at_least_once"
 
 
 def claimed(row: Record | None, lost: bool, claim: Claim) -> Record | None:
