@@ -50,7 +50,8 @@ class StepOptions(TypedDict, total=False):
             older code cannot read, so that older workers raise `NewerCertificate`.
         scope: ``"global"`` shares an at-least-once result with all runs that have the same inputs; ``"run"`` is the
             default.
-        ttl: How long such a result, or one that is recomputed, stands (seconds or timedelta); without end if absent.
+        ttl: How long such a result, or one that is recomputed, stands (seconds or timedelta), a refusal included; without end
+            if absent.
         pure: Promises the same result for the same needs, so that `check` does not ask to keep it.
     """
 

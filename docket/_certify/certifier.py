@@ -109,7 +109,7 @@ class Certifier(Storing):
 
     async def _made(self, work: CertifiedStep, standing: Record | None) -> tuple[object, Record]:
         """Look, and do what the row asks for, until there is a result or none can be had."""
-        if work.replace and standing is work.record and standing is not None and standing.state == "certified":
+        if work.replace and standing is work.record and standing is not None:
             standing = await self._supersede(work, standing)
         loop = asyncio.get_running_loop()
         pause, end = POLL[0], loop.time() + (self._wait if work.wait is None else work.wait)
@@ -261,7 +261,7 @@ class Certifier(Storing):
                 return await self.judged(work, standing), standing
             raise
         standing = work.record
-        if work.replace and standing is not None and standing.state == "certified":
+        if work.replace and standing is not None:
             standing = await self._supersede(work, standing)
         nonce = uuid.uuid4()
         while True:
@@ -281,7 +281,10 @@ class Certifier(Storing):
 
     async def _leave_unclaimed(self, work: CertifiedStep, error: Refused | NotCertified) -> Record | None:
         """Write down a final failure of a step that holds no claim, if nobody else has decided; return what stands."""
-        claim = self.claim_of(work, work.record, uuid.uuid4(), self.lease)
+        standing = work.record
+        if work.replace and standing is not None:
+            standing = await self._supersede(work, standing)
+        claim = self.claim_of(work, standing, uuid.uuid4(), self.lease)
         claimed = await finished(lambda: self.cache.claim(claim))
         if claimed.claim != claim.nonce:
             return claimed
@@ -324,7 +327,7 @@ class Certifier(Storing):
 
     async def _supersede(self, work: CertifiedStep, standing: Record) -> Record | None:
         move = Move(
-            work.run_id, work.step.key, standing.token, standing.claim, ("certified",), "superseded", "superseded",
+            work.run_id, work.step.key, standing.token, standing.claim, ("certified", "refused"), "superseded", "superseded",
             uuid.uuid4(), owner=self.owner, fences=True, reason="made from other inputs or by another version",
             stored=standing.stored,
         )  # fmt: skip

@@ -61,7 +61,7 @@ class CertifiedStep:
         inputs: The inputs named in it.
         record: What stood in the cache when the run was loaded; None if nothing.
         values: The values of its needs, for its reconcile function.
-        replace: Whether a certified record is no longer valid and is to be made again.
+        replace: Whether ``record`` is final and no longer valid, so that the step is to be run again.
         wait: Seconds to wait for somebody else who is at it; the certifier's own limit if None.
     """
 
