@@ -14,6 +14,7 @@ from docket._certify.storing import CertifiedStep
 from docket._core.record import MadeFrom
 from docket.cache import MemoryCache
 from docket.errors import BrokenTransaction, Busy, StepTimeout
+from docket.postgres import PostgresCache
 from examples.orders.orders_pb2 import OrderRequest, Reservation
 from tests.certify.doors import Door
 from tests.certify.records import Records
@@ -171,6 +172,63 @@ async def test_a_refusal_rolls_back_and_is_certified(shop: Door) -> None:
             await selling.run()
     await selling.d.close()
     assert (selling.calls, await sales(shop.straight)) == (1, 0)
+
+
+SESSION = """SELECT current_setting('statement_timeout'), current_setting('application_name'),
+(SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()), to_regclass('pg_temp.draft')"""
+
+
+async def test_what_a_step_does_to_its_session_ends_with_it(dsn: str) -> None:
+    """Settings, locks and temporary tables of the session are gone for whoever has the connection next; those of init stay."""
+
+    async def init(connection: Any) -> None:
+        await connection.execute("SET application_name = 'shop'")
+
+    async def occupy(db: Any) -> None:
+        await db.execute("SET statement_timeout = '777ms'; SET application_name = 'step'; CREATE TEMP TABLE draft ()")
+        await db.execute("SELECT pg_advisory_lock(7)")
+
+    cache = PostgresCache(dsn, max_size=1, init=init)
+    d, fail = Docket(cache=cache), [OSError("gone")]
+
+    @d.step(cache_result="transactional")
+    async def reserve(request: OrderRequest, db: Transaction) -> Reservation:
+        await occupy(db)
+        if fail:
+            raise fail.pop()
+        return Reservation(reservation_id="p-1")
+
+    with pytest.raises(OSError, match="gone"):
+        await d.run("order-1", Reservation, REQUEST)
+    await d.run("order-1", Reservation, REQUEST)
+    ((timeout, name, locks, table),) = await cache._line.database.fetch(SESSION)
+    await d.close()
+
+    assert (timeout, name, locks, table) == ("0", "shop", 0, None)
+
+
+async def test_a_connection_that_cannot_be_cleaned_is_not_used_again(dsn: str) -> None:
+    """It is ended, and the next one is a new one."""
+    inits: list[Any] = []
+
+    async def init(connection: Any) -> None:
+        inits.append(connection)
+        if len(inits) == 2:
+            raise OSError("gone")
+
+    cache = PostgresCache(dsn, max_size=1, init=init)
+    d, pids = Docket(cache=cache), list[int]()
+
+    @d.step(cache_result="transactional")
+    async def reserve(request: OrderRequest, db: Transaction) -> Reservation:
+        pids.append(await db.fetchval("SELECT pg_backend_pid()"))
+        return Reservation(reservation_id="p-1")
+
+    for number in range(2):
+        await d.run(f"order-{number}", Reservation, REQUEST)
+    await d.close()
+
+    assert len(set(pids)) == 2
 
 
 async def test_rivals_wait_for_the_outcome(shop: Door) -> None:
