@@ -14,7 +14,7 @@ import pytest
 from docket import ConfigurationError, Docket, MissingInput, Refused, Run, WiringError
 from docket._core.record import Record, Records
 from docket.cache import Cache, MemoryCache
-from docket.errors import UnknownTarget
+from docket.errors import BadRunId, UnknownTarget
 from docket.postgres import PostgresCache
 from tests.wiring.parts import said
 
@@ -98,6 +98,20 @@ async def test_runs_with_the_same_inputs_share_a_result(cache: Cache) -> None:
     await d.run("r3", Answer, Document("abcd"))
     await d.run("r4", Answer, Document("abc"), Language("de"))
     assert ran == ["words", "embed", "answer"] * 2
+
+
+async def test_no_run_has_the_name_of_a_shared_result(cache: Cache) -> None:
+    """Whoever takes run ids from outside lets nobody write among the results of all, by whatever verb."""
+    d, ran = asking(cache)
+    await d.run("r1", Answer, Document("abc"))
+    ran.clear()
+
+    for call in (d.run, d.plan, d.fetch, d.supply, d.wait, d.release, d.invalidate):
+        verb: Any = call
+        with pytest.raises(BadRunId, match="kept for results that all runs share"):
+            await verb("docket.global/" + "0" * 64, Answer)
+
+    assert ran == []
 
 
 async def test_a_shared_result_is_found_by_a_recorded_input(cache: Cache) -> None:
