@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from docket import Busy, InDoubt, InputsChanged, NotApplied, NotCertified, Refused
+from docket import Busy, Docket, InDoubt, InputsChanged, NotApplied, NotCertified, Refused
 from docket.cache import Cache, MemoryCache
 from docket.errors import UnexpectedInput
 from examples.orders.orders_pb2 import ChargeResult, OrderRequest
@@ -50,6 +50,37 @@ async def test_a_refusal_is_certified(cache: Cache, semantics: str) -> None:
             await charging.run()
 
     assert len(charging.runs) == 1
+
+
+async def test_a_refusal_of_a_class_of_its_own_is_known_by_its_kind(cache: Cache) -> None:
+    """Whoever asks first sees the class; later it is a `Refused` that names it."""
+
+    class Declined(Refused):
+        """The bank says no."""
+
+    charging, seen = Charging(cache, failing(Declined("no funds"))), list[tuple[type, str, str]]()
+    for _ in range(2):
+        with pytest.raises(Refused) as refused:
+            await charging.run()
+        seen.append((refused.type, refused.value.kind, refused.value.reason))
+
+    assert seen == [(Declined, "Declined", "no funds"), (Refused, "Declined", "no funds")]
+
+
+async def test_a_refusal_of_a_step_that_is_not_kept_is_not_kept_either() -> None:
+    """It passes through, and the next attempt asks again."""
+    d, asked = Docket(cache=MemoryCache()), list[str]()
+
+    @d.step
+    async def charge(request: OrderRequest) -> ChargeResult:
+        asked.append(request.order_id)
+        raise Refused("card declined")
+
+    for _ in range(2):
+        with pytest.raises(Refused, match="card declined"):
+            await d.run("order-1", ChargeResult, REQUEST)
+
+    assert asked == ["order-1", "order-1"]
 
 
 async def test_the_secret_in_an_error_is_not_stored(dsn: str, postgres: Cache) -> None:
