@@ -196,7 +196,8 @@ class Transactional(Protocol):
     async def transact(self, claim: Claim, make: Make, /) -> Record:
         """Claim, *make* and certify in one transaction of the database; return what stands.
 
-        *make* may be called again when the transaction was lost, and what it did through the connection counts once. If
+        *make* may be called again when the transaction was lost, and what it did through the connection counts once. The
+        connection has the methods of `docket.Transaction`; a step with ``retry=`` sets savepoints through it. If
         somebody else holds the row, nothing is made and that is returned.
 
         Raises:
