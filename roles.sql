@@ -91,5 +91,5 @@ BEGIN
         HINT = 'Settling, releasing and invalidating an effect takes the role docket_operator.';
 END $$;
 CREATE OR REPLACE TRIGGER guard BEFORE UPDATE ON docket.result FOR EACH ROW
-    WHEN (OLD.state IN ('refused', 'purged') OR (OLD.state = 'certified' AND OLD.mode <> 'at_least_once'))
+    WHEN (OLD.state = 'purged' OR (OLD.state IN ('certified', 'refused') AND OLD.mode <> 'at_least_once'))
     EXECUTE FUNCTION docket.guard();

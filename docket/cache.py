@@ -196,7 +196,8 @@ class Transactional(Protocol):
     async def transact(self, claim: Claim, make: Make, /) -> Record:
         """Claim, *make* and certify in one transaction of the database; return what stands.
 
-        *make* may be called again when the transaction was lost, and what it did through the connection counts once. If
+        *make* may be called again when the transaction was lost, and what it did through the connection counts once. The
+        connection has the methods of `docket.Transaction`; a step with ``retry=`` sets savepoints through it. If
         somebody else holds the row, nothing is made and that is returned.
 
         Raises:
@@ -214,7 +215,10 @@ class Glances(Protocol):
     """A cache that can say how results stand without reading them. Optional; `Docket.wait` is cheaper with it."""
 
     async def states(self, places: Sequence[Place], /) -> Mapping[Place, State]:
-        """Return the states of the results at *places*, however many there are, in one read; nothing for those without one."""
+        """Return the states of the results at *places*, however many there are, in one read; nothing for those without one.
+
+        One that is running, whose lease has ended and that is not at least once, is in ``doubt``, though no row says so yet.
+        """
         ...
 
 
@@ -235,6 +239,11 @@ class Retention(Protocol):
 
 LATE_REASONS = ("holder_lost", "timeout", "cancelled")
 """Doubts that the holder itself may end by certifying: it was presumed lost, and nobody else has run the step since."""
+
+
+def lost_for_good(record: Record) -> bool:
+    """Whether the holder is lost and nobody may take over from it, so that only a person can tell how it ended."""
+    return record.state == "running" and record.lease_left < 0 and record.mode != "at_least_once"
 
 
 def claimed(row: Record | None, lost: bool, claim: Claim) -> Record | None:

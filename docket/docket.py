@@ -94,9 +94,9 @@ class Docket(Queued):
         self.cache, self._queue = cache, queue
         self._handover = Handover(queue, self.serializers, self._decided)
         self._watch = None if cache is None else Watch(cache)
+        self._calls = calls = Calls(count("Docket", "threads", threads), span("Docket", "grace", grace, 0), observer)
         term, patience = span("Docket", "lease", lease, 0, zero=False), span("Docket", "wait", wait, 0)
-        self._certifier = Certifier(cache, self.serializers, term, patience, blobs) if cache is not None else None
-        self._calls = Calls(count("Docket", "threads", threads), span("Docket", "grace", grace, 0), observer)
+        self._certifier = None if cache is None else Certifier(cache, self.serializers, calls, term, patience, blobs)
         self._shared = Shared()
         self._held = Resources()
         self._deadline = None if deadline is None else span("Docket", "deadline", deadline, 0, zero=False)
@@ -227,6 +227,7 @@ class Docket(Queued):
 
         Raises:
             NotInDoubt: There is no such doubt (any more).
+            UnexpectedInput: The value is not what the step gives. Nothing was changed.
         """
         step, certifier = self._kept(checked_run_id(run_id), target)
         await settle(certifier, run_id, step, value, token, note, by)

@@ -39,7 +39,8 @@ class StepOptions(TypedDict, total=False):
         exclusive: Whether an at-least-once step is claimed before it runs, so that two processes do not both do
             expensive work.
         max_attempts: How often an exclusive step whose process died is started again before it is in doubt.
-        reconcile: Asked how a doubt ended; takes any of the step's needs and returns its result or `NOT_APPLIED`.
+        reconcile: Asked how a doubt ended; takes any of the step's needs and returns its result or `NOT_APPLIED`. Called as a
+            step is, within the step's timeout, or 30 s if it has none.
         reconcile_after: Seconds (or timedelta) a doubt must be old for that; the timeout or the lease if absent.
         timeout: How long one call may take (seconds or timedelta), the write of its result not included. A plain function
             cannot be stopped: the run goes on without it, its thread runs to its end, which the process's own end waits
@@ -52,7 +53,8 @@ class StepOptions(TypedDict, total=False):
             older code cannot read, so that older workers raise `NewerCertificate`.
         scope: ``"global"`` shares an at-least-once result with all runs that have the same inputs; ``"run"`` is the
             default.
-        ttl: How long such a result, or one that is recomputed, stands (seconds or timedelta); without end if absent.
+        ttl: How long such a result, or one that is recomputed, stands (seconds or timedelta), a refusal included; without end
+            if absent.
         pure: Promises the same result for the same needs, so that `check` does not ask to keep it.
     """
 

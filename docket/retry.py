@@ -29,8 +29,9 @@ class Retry:
         on: The exceptions to try again on. Whatever it says, `Refused`, `RetryLater` and Docket's own errors other than
             `StepTimeout` are final, and an at-most-once step is tried again on `NotApplied` alone.
 
-    Each try has the step's whole timeout. A pause that is not a function's is shortened by up to a half, at random, so
-    that runs that failed together do not come back together.
+    Each try has the step's whole timeout. What a failed try of a transactional step wrote is rolled back to a savepoint
+    before the next one; its transaction stays open meanwhile, so keep the pauses short. A pause that is not a function's
+    is shortened by up to a half, at random, so that runs that failed together do not come back together.
     """
 
     attempts: int = 3

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +17,7 @@ from uuid import UUID
 
 from docket._core.record import Blob, MadeFrom, Record, Records, Stored
 from docket.cache import Certificate, Claim, Held, Input, Move, certified, claimed, moved
+from docket.errors import ConfigurationError
 
 T = TypeVar("T")
 
@@ -51,12 +53,16 @@ class SqliteCache:
             ``sqlite3`` and look.
 
     Each method is one transaction, on disk when it returns. Leases are on this machine's clock.
+
+    Raises:
+        ConfigurationError: It was used before a fork, and is used again by the child.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._connection: sqlite3.Connection | None = None
         self._thread: ThreadPoolExecutor | None = None
+        self._process = 0
 
     async def load(self, run_id: str, /) -> Records:
         """Return everything known about a run."""
@@ -121,7 +127,9 @@ class SqliteCache:
         return await self._do(do)
 
     async def close(self) -> None:
-        """Close the file and end the thread. Using the cache again opens it again."""
+        """Close the file and end the thread. Using the cache again opens it again. A forked child leaves its parent's alone."""
+        if self._thread is not None and self._process != os.getpid():
+            return
         thread, self._thread = self._thread, None
         if thread is not None:
             await asyncio.get_running_loop().run_in_executor(thread, self._shut)
@@ -129,7 +137,12 @@ class SqliteCache:
 
     async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, "docket sqlite")
+            self._process, self._thread = os.getpid(), ThreadPoolExecutor(1, "docket sqlite")
+        elif self._process != os.getpid():  # the thread is not there, and SQLite forbids to use the connection
+            raise ConfigurationError(
+                f"the file {self._path} was opened by process {self._process} and is used by process {os.getpid()}: a forked "
+                "child must not use its parent's connection; construct the cache after the fork"
+            )
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work)
 
     def _transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:

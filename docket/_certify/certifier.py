@@ -7,6 +7,7 @@ the step is called, and the result is certified before anyone sees it.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import logging
 import random
@@ -25,9 +26,10 @@ from docket._core.record import Record
 from docket._core.step import Run
 from docket._core.types import label
 from docket._core.wiring import Wiring
+from docket._engine.calls import Calls
 from docket.cache import Cache, Certificate, Claim, Held, Move, Transactional
 from docket.errors import Busy, Change, ConfigurationError, InputsChanged, NotApplied, NotCertified, Refused, StepTimeout
-from docket.serializers import Packed, Serializers
+from docket.serializers import Packed, Serializers, error_text
 
 __all__ = ["CertifiedStep", "Certifier", "in_doubt", "refusal"]
 
@@ -47,6 +49,7 @@ class Certifier(Storing):
     Args:
         cache: Where results are kept.
         serializers: Values to bytes and back.
+        calls: How reconcile functions are called.
         lease: Seconds until a silent holder may be presumed dead.
         wait: Seconds to wait for a step that somebody else holds before raising `Busy`.
         blobs: Where results go that are too large for a row; None to refuse them.
@@ -56,12 +59,13 @@ class Certifier(Storing):
         self,
         cache: Cache,
         serializers: Serializers,
+        calls: Calls,
         lease: float = LEASE,
         wait: float = 10.0,
         blobs: Blobs | None = None,
     ) -> None:
         super().__init__(cache, serializers, blobs)
-        self.lease, self._wait = lease, wait
+        self.lease, self._wait, self._calls = lease, wait, calls
         self._heart = Heart(cache, lease)
         self._late: set[asyncio.Task[tuple[object, Record]]] = set()
 
@@ -105,7 +109,7 @@ class Certifier(Storing):
 
     async def _made(self, work: CertifiedStep, standing: Record | None) -> tuple[object, Record]:
         """Look, and do what the row asks for, until there is a result or none can be had."""
-        if work.replace and standing is work.record and standing is not None and standing.state == "certified":
+        if work.replace and standing is work.record and standing is not None:
             standing = await self._supersede(work, standing)
         loop = asyncio.get_running_loop()
         pause, end = POLL[0], loop.time() + (self._wait if work.wait is None else work.wait)
@@ -257,7 +261,7 @@ class Certifier(Storing):
                 return await self.judged(work, standing), standing
             raise
         standing = work.record
-        if work.replace and standing is not None and standing.state == "certified":
+        if work.replace and standing is not None:
             standing = await self._supersede(work, standing)
         nonce = uuid.uuid4()
         while True:
@@ -277,7 +281,10 @@ class Certifier(Storing):
 
     async def _leave_unclaimed(self, work: CertifiedStep, error: Refused | NotCertified) -> Record | None:
         """Write down a final failure of a step that holds no claim, if nobody else has decided; return what stands."""
-        claim = self.claim_of(work, work.record, uuid.uuid4(), self.lease)
+        standing = work.record
+        if work.replace and standing is not None:
+            standing = await self._supersede(work, standing)
+        claim = self.claim_of(work, standing, uuid.uuid4(), self.lease)
         claimed = await finished(lambda: self.cache.claim(claim))
         if claimed.claim != claim.nonce:
             return claimed
@@ -321,7 +328,7 @@ class Certifier(Storing):
 
     async def _supersede(self, work: CertifiedStep, standing: Record) -> Record | None:
         move = Move(
-            work.run_id, work.step.key, standing.token, standing.claim, ("certified",), "superseded", "superseded",
+            work.run_id, work.step.key, standing.token, standing.claim, ("certified", "refused"), "superseded", "superseded",
             uuid.uuid4(), owner=self.owner, fences=True, reason="made from other inputs or by another version",
             stored=standing.stored,
         )  # fmt: skip
@@ -345,10 +352,12 @@ class Certifier(Storing):
             raise in_doubt(work.run_id, name, standing, left)
         try:
             run = Run(work.run_id, work.step.name, work.step.key, standing.attempt, standing.token)
-            answer = await ask(work.step, run, work.values)
+            answer = await ask(self._calls, work.step, run, work.values)
             packed = None if answer is NOT_APPLIED else await self.pack(work.run_id, work.step, answer)
         except Exception as error:
-            raise in_doubt(work.run_id, name, standing) from error
+            why = f"{type(error).__name__}: {error_text(error, work.step.key, self.serializers.redact)}"
+            told = f"{standing.error_text}; its reconcile function gave no answer: {why}"
+            raise in_doubt(work.run_id, name, dataclasses.replace(standing, error_text=told)) from error
         return await self._decided(work, standing, packed)
 
     async def _decided(self, work: CertifiedStep, standing: Record, packed: Packed | None) -> Record | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import random
 import uuid
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from docket._certify.storing import Storing, in_doubt, refusal
 from docket._core.record import MadeFrom, Record, Records, Stored
 from docket._core.step import Step
 from docket._core.types import Key, label, storage_key
-from docket.cache import Cache, Certificate, Glances, Place
+from docket.cache import Cache, Certificate, Glances, Place, lost_for_good
 from docket.errors import InputsChanged, NotYet
 from docket.serializers import same
 
@@ -87,7 +88,7 @@ class Watch:
 
         Raises:
             NotYet: It is not there in time.
-            InDoubt: Nobody knows how the step ended.
+            InDoubt: Nobody knows how the step ended, or its holder was lost, which nobody may have written down yet.
             Refused: The step gave a final "no".
         """
         loop = asyncio.get_running_loop()
@@ -186,6 +187,10 @@ class _Waiter:
             self.future.exception()  # its waiter may have left meanwhile, and nobody else is to be told
             return
         record = records.results.get(self.key)
+        if record is not None and lost_for_good(record):  # the next attempt, or a verdict, writes it down
+            reason = "step_committed" if record.mode == "transactional" else "holder_lost"
+            told = f"{record.owner} was last heard of before its lease ended"
+            record = dataclasses.replace(record, state="doubt", reason=reason, error_text=told)
         self.state = record.state if record is not None else "nothing"
         if record is not None and record.state in _FINAL:
             self.future.set_result(record)

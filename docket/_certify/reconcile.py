@@ -10,7 +10,13 @@ from typing import Any, Final, Literal
 
 from docket._core.step import Run, Step, name_of
 from docket._core.types import Refusal, label, place, read
-from docket.errors import ConfigurationError
+from docket._engine.calls import Calls, declared, wrong_result
+from docket._engine.sharing import gone
+from docket.errors import ConfigurationError, WrongResult
+
+ASKING = 30.0
+"""Seconds that a reconcile function may take whose step has no timeout. Our choice: as long as a statement of ours may take.
+Whoever asks can ask again."""
 
 
 class Verdict(Enum):
@@ -55,9 +61,21 @@ def places(reconcile: Callable[..., Any], step: Step) -> tuple[int, ...]:
     return tuple(found)
 
 
-async def ask(step: Step, run: Run, values: tuple[object, ...]) -> object:
-    """Return what the step's reconcile function says: a result or `NOT_APPLIED`."""
+async def ask(calls: Calls, step: Step, run: Run, values: tuple[object, ...]) -> object:
+    """Return what the step's reconcile function says: a result or `NOT_APPLIED`.
+
+    It is called as a step is, and has the step's timeout; `ASKING` seconds where the step has none. It ends with its run.
+
+    Raises:
+        StepTimeout: It says nothing in time. The doubt stays.
+        WrongResult: It says neither. The doubt stays.
+    """
     reconcile = step.options.reconcile
     assert reconcile is not None  # noqa: S101 - asked only where there is one
-    answer = reconcile(*(run if position < 0 else values[position] for position in places(reconcile, step)))
-    return await answer if inspect.isawaitable(answer) else answer
+    brought = [run if position < 0 else values[position] for position in places(reconcile, step)]
+    limit = ASKING if step.options.timeout is None else step.options.timeout
+    answer = await calls.aside(reconcile, brought, run.run_id, name_of(reconcile), limit, gone())
+    if answer is not NOT_APPLIED and wrong_result(run.run_id, step, answer) is not None:
+        expected, advice = f"{declared(step)} | NotAppliedType", "return one of these, or raise if it cannot tell"
+        raise WrongResult(run.run_id, name_of(reconcile), expected, answer, place(reconcile), advice)
+    return answer

@@ -20,12 +20,12 @@ from docket._core.record import Blob, MadeFrom, Record, State, Stored, digest_of
 from docket._core.step import Run, Step
 from docket._core.types import Key, label
 from docket.cache import Cache, Certificate, Claim, Input, Move
-from docket.errors import InDoubt, NewerCertificate, NotCertified, Purged, Refused, Undecodable
+from docket.errors import InDoubt, NewerCertificate, NotCertified, Purged, Refused, Undecodable, Unstorable
 from docket.serializers import Packed, Serializers, error_text
 
 LIMIT = 1_048_576
-"""Bytes of a result that go into a row. Our choice: above it a row costs PostgreSQL more than an object store does, and every
-load of the run pays for it."""
+"""Bytes of a result, or of an input, that go into a row. Our choice: above it a row costs PostgreSQL more than an object store
+does, and every load of the run pays for it."""
 
 ERROR_TYPE = 200
 """Characters of an exception's class name that are kept."""
@@ -61,7 +61,7 @@ class CertifiedStep:
         inputs: The inputs named in it.
         record: What stood in the cache when the run was loaded; None if nothing.
         values: The values of its needs, for its reconcile function.
-        replace: Whether a certified record is no longer valid and is to be made again.
+        replace: Whether ``record`` is final and no longer valid, so that the step is to be run again.
         wait: Seconds to wait for somebody else who is at it; the certifier's own limit if None.
     """
 
@@ -181,12 +181,15 @@ class Storing:
             known: What is recorded already, by storage key and digest.
 
         Raises:
-            Unstorable: It has no bytes, or would not come back the same. Nothing has run.
+            Unstorable: It has no bytes, more than `LIMIT`, or would not come back the same. Nothing has run.
         """
         plain = self.serializers.plain(key, value)
         digest = hashlib.sha256(plain).hexdigest()
         stored = known.get((name, digest)) if known else None
         if stored is None:
+            if len(plain) > LIMIT:
+                reason = f"it is an input of {len(plain):,} bytes, and a row takes {LIMIT:,}"
+                raise Unstorable(label(key), reason, "keep it elsewhere, and pass a reference to it")
             stored = self.serializers.pack(key, value, run_id=run_id, key=name, plain=plain).stored
         return Input(digest, stored)
 

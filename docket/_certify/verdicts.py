@@ -9,8 +9,9 @@ from docket._certify.writing import finished
 from docket._core.record import Record
 from docket._core.step import Step
 from docket._core.types import label
+from docket._engine.calls import declared, wrong_result
 from docket.cache import Claim, Move
-from docket.errors import NotInDoubt
+from docket.errors import NotInDoubt, UnexpectedInput
 
 SETTLING = 10.0
 """Seconds for the second write of a verdict on what nothing is recorded of. If its author dies before that, it is in doubt."""
@@ -32,8 +33,12 @@ async def settle(
 
     Raises:
         NotInDoubt: There is no such doubt (any more), or something is recorded by now.
+        UnexpectedInput: The value is not what the step gives. Nothing was changed.
         NotCertified: The value cannot be stored.
     """
+    if wrong_result(run_id, step, value) is not None:
+        kind = "None" if value is None else label(type(value))
+        raise UnexpectedInput(run_id, kind, f"{step.name} ({step.where}) gives {declared(step)}; settle it with one")
     packed = await storing.pack(run_id, step, value)
     now = await _standing(storing, run_id, step)
     claimed = await _claimed(storing, run_id, step, by) if token == 0 and now is None else None

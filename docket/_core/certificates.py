@@ -64,6 +64,11 @@ class Verdict:
 STANDS = Verdict("stands")
 
 
+def outlived(step: Step, record: Record) -> bool:
+    """Whether a final record is older than its step's ``ttl``."""
+    return step.options.ttl is not None and record.since > step.options.ttl
+
+
 class Judge:
     """Judges the certified results of one run, each once and only when asked.
 
@@ -116,7 +121,7 @@ class Judge:
         record, options = self._facts.records.results[step.key], step.options
         if step.key in self._facts.fresh:
             return STANDS
-        if options.ttl is not None and record.since > options.ttl:
+        if outlived(step, record):
             return Verdict("stale", f"it is older than its ttl of {options.ttl:g} s", outdated=True)
         if options.on_change == "keep":
             return STANDS

@@ -13,6 +13,10 @@ from docket.errors import BadRunId
 LONGEST = 255
 """Bytes in UTF-8: what Stripe accepts as an idempotency key (https://docs.stripe.com/idempotency)."""
 
+SHARED = "docket.global/"
+"""Begins the name under which a result lives that all runs share, so that it is told apart from a run at a glance; see
+`docket._core.shared`. No run may have such a name: it would read and write what belongs to all."""
+
 _FORBIDDEN = ("Cc", "Cs", "Co", "Cn", "Zl", "Zp")  # control, surrogate, private, unassigned, line and paragraph separators
 
 
@@ -20,10 +24,13 @@ def checked_run_id(run_id: object) -> str:
     """Return *run_id* if it is one.
 
     Raises:
-        BadRunId: It is not text of 1 to 255 bytes, is not NFC-normalised, or has control characters or blanks around it.
+        BadRunId: It is not text of 1 to 255 bytes, is not NFC-normalised, has control characters or blanks around it, or is
+            kept for results that all runs share.
     """
     if not isinstance(run_id, str):
         raise BadRunId(run_id, "is not a str")
+    if run_id.startswith(SHARED):
+        raise BadRunId(run_id, f"begins with {SHARED!r}, which is kept for results that all runs share")
     if run_id.isascii() and run_id.isprintable() and 0 < len(run_id) <= LONGEST and run_id[0] != " " != run_id[-1]:
         return run_id
     if len(run_id) > LONGEST:  # before every character is looked at

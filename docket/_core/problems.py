@@ -188,12 +188,15 @@ def misdeclared(declared: Iterable[Key], steps: Mapping[Key, Step], resources: M
 
 
 def misplaced(step: Step) -> Iterator[Problem]:
-    """Find a Transaction where there is none, and a transactional step that does not use its own."""
+    """Find a Transaction where there is none, and a transactional step that does not or cannot use its own."""
     takes = any(need.key is Transaction for need in step.needs)
     transactional = step.options.cache_result == "transactional"
     if takes and not transactional:
         fix = 'mark it cache_result="transactional", or take a pool that you provide'
         yield Problem(f"{step.name} takes a Transaction and is not transactional", (at(step),), fix)
+    if takes and transactional and not step.is_async:
+        what = f"{step.name} is transactional and a plain function, which cannot await what its Transaction does"
+        yield Problem(what, (at(step),), f"write it as async def {step.name}")
     if transactional and not takes:
         fix = "add a parameter of type docket.Transaction and run its SQL through it, or mark it at_least_once"
         yield Problem(f"{step.name} is transactional and takes no Transaction", (at(step),), fix)

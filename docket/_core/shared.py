@@ -7,13 +7,11 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from docket._core.names import SHARED
 from docket._core.problems import passed_by
 from docket._core.step import Step
 from docket._core.types import Key
 from docket._core.wiring import Wiring
-
-PREFIX = "docket.global/"
-"""Begins the run id of every shared result, so that they are told apart from runs at a glance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ def homes(wiring: Wiring, target: Key, digests: Mapping[str, str], given: Collec
         if known and not any(key in cone.keys and key in wiring.steps for key in given):
             inputs = {name: digests.get(name) for name in cone.roots}
             text = json.dumps([step.key, step.options.version, inputs, dict(cone.versions)], sort_keys=True)
-            found[step.key] = PREFIX + hashlib.sha256(text.encode()).hexdigest()
+            found[step.key] = SHARED + hashlib.sha256(text.encode()).hexdigest()
     return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from docket._core.certificates import Facts, Verdict
+from docket._core.certificates import Facts, Verdict, outlived
 from docket._core.record import Record
 from docket._core.step import Step
 from docket._core.types import Key, label
@@ -111,6 +111,8 @@ def _begun(
         return _running(record)
     if record.state == "certified":
         return "would run", f"again: {verdict.why}" if verdict is not None and verdict.why else "again"
+    if record.state == "refused" and outlived(step, record):
+        return "would run", f"again: its refusal is older than its ttl of {step.options.ttl:g} s"
     if record.state in ("refused", "purged"):
         return ("refused", record.error_text) if record.state == "refused" else ("purged", "by retention")
     if record.state == "doubt":

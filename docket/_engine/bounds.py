@@ -31,7 +31,12 @@ _log = logging.getLogger("docket")
 
 
 async def bounded(
-    call: Coroutine[Any, Any, T], seconds: float, grace: float, late: Callable[[], BaseException], name: str
+    call: Coroutine[Any, Any, T],
+    seconds: float,
+    grace: float,
+    late: Callable[[], BaseException],
+    name: str,
+    gone: asyncio.Future[None] | None = None,
 ) -> T:
     """Await *call*, in a task of its own, for at most *seconds*.
 
@@ -44,6 +49,7 @@ async def bounded(
         grace: Seconds it may take to stop.
         late: Makes what is raised when the limit is passed.
         name: What it is, for the log.
+        gone: Is the limit as well, as soon as it is done.
 
     Raises:
         BaseException: What *call* raised, within its limit or when it was stopped; or what *late* made.
@@ -52,7 +58,7 @@ async def bounded(
     task = asyncio.ensure_future(call)
     stopped = False
     try:
-        await asyncio.wait((task,), timeout=seconds)
+        await asyncio.wait((task, gone) if gone else (task,), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
             await asyncio.sleep(0)
         if not task.done():
@@ -64,7 +70,8 @@ async def bounded(
         await _ended(task)
         raise
     if not task.done():
-        _log.error("%s still runs %g s after its timeout of %g s, and was left behind", name, grace, seconds)
+        limit = f"its timeout of {seconds:g} s" if gone is None or not gone.done() else "the end of its run"
+        _log.error("%s still runs %g s after %s, and was left behind", name, grace, limit)
         task.add_done_callback(_drop)
         error = late()
         if isinstance(error, StepTimeout):

@@ -7,7 +7,7 @@ import inspect
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeAlias
 
 from docket._core.plan import Program
@@ -15,7 +15,7 @@ from docket._core.recent import Recent
 from docket._core.step import SPECIAL, Run, Step, Transaction
 from docket._core.types import is_instance, label
 from docket._engine.bounds import GRACE, THREADS, Threads, bounded
-from docket.errors import StepTimeout, WrongResult, shown
+from docket.errors import BrokenTransaction, StepTimeout, WrongResult, shown
 from docket.retry import Retry
 from docket.telemetry import Event, Observer, tell
 
@@ -24,6 +24,10 @@ Call: TypeAlias = Callable[..., Coroutine[Any, Any, object]]
 
 Body: TypeAlias = Callable[..., Coroutine[Any, Any, object]]
 """A step with everything its options ask for. Takes the `Run`, then the values of its needs."""
+
+_NO_SAVEPOINT = ("25P01", "3B001")
+"""What the server says when the transaction that a savepoint stood in is over: no_active_sql_transaction,
+invalid_savepoint_specification."""
 
 _log = logging.getLogger("docket")
 
@@ -70,6 +74,35 @@ class Calls:
             body = self._bodies[step] = self._compile(step)
         return body
 
+    async def aside(
+        self,
+        fn: Callable[..., object],
+        values: Sequence[object],
+        run_id: str,
+        name: str,
+        seconds: float,
+        gone: asyncio.Future[None] | None,
+    ) -> object:
+        """Call a function that is no step the way steps are called: a plain one in a thread, for at most *seconds*.
+
+        It is stopped, too, when *gone* is done. A certified step is not, since it has an effect to finish.
+
+        Raises:
+            StepTimeout: It gave no answer in time.
+            asyncio.CancelledError: It was stopped by *gone*.
+        """
+
+        async def call() -> object:
+            is_async = inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(type(fn).__call__)
+            answer: object = fn(*values) if is_async else await self._threads.call(fn, values)
+            return await answer if inspect.isawaitable(answer) else answer
+
+        def late() -> BaseException:
+            stopped = gone is not None and gone.done()
+            return asyncio.CancelledError() if stopped else StepTimeout(run_id, name, seconds)
+
+        return await bounded(call(), seconds, self.grace, late, f"{name} of run {run_id!r}", gone)
+
     def close(self) -> None:
         """Let idle threads end."""
         self._threads.close()
@@ -88,6 +121,8 @@ class Calls:
         if options.timeout is not None:
             body = _timed(step, body, options.timeout, self.grace)
         if options.retry is not None and options.retry.attempts > 1:
+            if options.cache_result == "transactional":
+                body = _undone(step, body)
             body = _retried(step, body, options.retry, self.observer)
         if self.observer is not None:
             body = _observed(step, body, self.observer)
@@ -100,8 +135,12 @@ def wrong_result(run_id: str, step: Step, value: object) -> WrongResult | None:
         return None
     if inspect.iscoroutine(value):
         value.close()  # reported here; Python would warn about it again
-    declared = f"{label(step.gives)}{' | None' if step.gives_none else ''}"
-    return WrongResult(run_id, step.name, declared, value, step.where)
+    return WrongResult(run_id, step.name, declared(step), value, step.where)
+
+
+def declared(step: Step) -> str:
+    """Return what a step says that it returns, for people."""
+    return f"{label(step.gives)}{' | None' if step.gives_none else ''}"
 
 
 def _is_plain(step: Step) -> bool:
@@ -164,13 +203,37 @@ def _timed(step: Step, body: Body, timeout: float, grace: float) -> Body:
     return timed
 
 
+def _undone(step: Step, body: Body) -> Body:
+    """Let a try that fails leave nothing in the transaction that the step is lent, so that the next one begins as it did."""
+
+    async def undone(run: Run, *values: object) -> object:
+        lent = run.transaction
+        assert lent is not None  # noqa: S101 - only the transaction that is lent runs such a step
+        await lent.execute("SAVEPOINT docket_try")
+        try:
+            return await body(run, *values)
+        except Exception as error:
+            try:
+                await lent.execute("ROLLBACK TO SAVEPOINT docket_try; RELEASE SAVEPOINT docket_try")
+            except Exception as failure:
+                if getattr(failure, "sqlstate", None) in _NO_SAVEPOINT:  # it would be tried again outside the transaction
+                    raise BrokenTransaction(run.run_id, step.name) from error
+                raise
+            raise
+
+    return undone
+
+
 def _retried(step: Step, body: Body, retry: Retry, observer: Observer | None) -> Body:
     at_most_once = step.options.cache_result == "at_most_once"
+    transactional = step.options.cache_result == "transactional"
 
     async def retried(run: Run, *values: object) -> object:
         import tenacity  # loaded by the first step that asks for it
 
         def again(error: BaseException) -> bool:
+            if transactional and isinstance(error, StepTimeout) and error.unfinished is not None:
+                return False  # the call that was left behind still has the connection
             return retry.again(error, at_most_once=at_most_once)
 
         def pause_after(state: tenacity.RetryCallState) -> float:

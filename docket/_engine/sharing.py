@@ -36,7 +36,7 @@ class Work(Generic[T]):
         waits_for: What is being waited for inside of it.
     """
 
-    __slots__ = ("_callers", "_settled", "_waiting", "abandoned", "loop", "taken_off", "waits_for")
+    __slots__ = ("_callers", "_gone", "_settled", "_waiting", "abandoned", "loop", "taken_off", "waits_for")
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()  # once: until Python 3.12 each call of it asks the system for the process
@@ -44,6 +44,7 @@ class Work(Generic[T]):
         self._settled = self.abandoned = False
         self._callers = 0
         self._waiting: list[asyncio.Future[None]] = []
+        self._gone: asyncio.Future[None] | None = None
         self.waits_for: list[Work[Any]] = []
 
     def begin(self) -> None:
@@ -106,6 +107,8 @@ class Work(Generic[T]):
                     break
                 if not self.abandoned:
                     self.abandoned = True
+                    if self._gone is not None:
+                        _wake(self._gone)
                     self.stop()
         finally:
             self._callers -= 1
@@ -128,6 +131,14 @@ class Work(Generic[T]):
                 await waiting
             finally:
                 self._waiting.remove(waiting)
+
+    def gone(self) -> asyncio.Future[None]:
+        """Return a future that is done when the last caller has gone. It is one for all who ask: not to be cancelled."""
+        if self._gone is None:
+            self._gone = self.loop.create_future()
+        if self.abandoned:
+            _wake(self._gone)
+        return self._gone
 
     def _waiter(self, end: float | None) -> asyncio.Future[None]:
         """Return a future that is done when this is settled, or when the loop's time is *end*."""
@@ -255,6 +266,12 @@ class Shared:
 
 _inside: ContextVar[Work[Any] | None] = ContextVar("docket work", default=None)
 """The work that the running code is part of."""
+
+
+def gone() -> asyncio.Future[None] | None:
+    """Return a future that is done when nobody waits any more for the work that the running code is part of; None outside."""
+    inside = _inside.get()
+    return None if inside is None else inside.gone()
 
 
 def _begin(work: Work[Any]) -> None:

@@ -132,7 +132,7 @@ class Attempt:
         call = functools.partial(_called, self._calls.body(step), self._deadline, values)
         work = CertifiedStep(
             self._known.home(step), step, call, sources, inputs, record, values,
-            replace=record is not None and record.state == "certified", wait=self._wait,
+            replace=record is not None and record.state in ("certified", "refused"), wait=self._wait,
         )  # fmt: skip
         begun = time.perf_counter()
         try:

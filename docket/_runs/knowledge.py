@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from docket._certify.certifier import Certifier, in_doubt, refusal
 from docket._certify.changes import ABSENT, UNREADABLE, changes
 from docket._certify.outside import supplied_inputs
-from docket._core.certificates import Facts, Verdict
+from docket._core.certificates import Facts, Verdict, outlived
 from docket._core.plan import Plan, Program, plan
 from docket._core.record import NOTHING, MadeFrom, Record, Records, Stored, digest_of
 from docket._core.shared import homes, shared_by
@@ -146,7 +146,7 @@ class Knowledge:
             raise MissingInput(self._run_id, label(needed), path)
         for step in decided.program.steps if self._results else ():
             record = self._results.get(step.key)
-            if record is not None and record.state == "refused":
+            if record is not None and record.state == "refused" and not outlived(step, record):
                 raise refusal(self._run_id, record)
             asks = step.options.reconcile is not None
             if record is not None and (record.state == "purged" or (record.state == "doubt" and not asks)):

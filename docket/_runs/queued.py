@@ -148,7 +148,7 @@ class Queued(Graph):
 
         Raises:
             NotYet: It is not there in time. It is a TimeoutError, too.
-            InDoubt: Nobody knows how the step ended: only a person can tell.
+            InDoubt: Nobody knows how the step ended, or its holder was lost: only a person can tell.
             Refused: The step gave a final "no".
             UnknownTarget: No step gives it, or its result is not kept.
         """

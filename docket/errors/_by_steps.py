@@ -42,7 +42,10 @@ class WaitingFor(RetryLater):
 
 @dataclass(eq=False)
 class Refused(Exception):
-    """Raised by a step: a final business answer. It is certified, and raised again on every later attempt.
+    """Raised by a step: a final business answer.
+
+    That of a step whose result is kept is certified, and raised again on every later attempt: as a `Refused`, whose ``kind``
+    names the class that the step raised. That of any other step passes through, and the next attempt asks again.
 
     Attributes:
         reason: Why, for people and for the row.

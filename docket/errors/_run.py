@@ -94,15 +94,16 @@ class InputsChanged(RunError):
 
 
 class WrongResult(RunError, TypeError):
-    """A step returned something other than it declares.
+    """A step, or its reconcile function, returned something other than it declares.
 
     Attributes:
-        step: The step's name.
+        step: The function's name.
     """
 
-    def __init__(self, run_id: str, step: str, expected: str, got: object, where: str) -> None:
+    def __init__(self, run_id: str, step: str, expected: str, got: object, where: str, advice: str = "") -> None:
         self.step = step
-        advice = "await it" if hasattr(type(got), "__await__") else f"return a {expected}, or change its annotation"
+        if not advice:
+            advice = "await it" if hasattr(type(got), "__await__") else f"return a {expected}, or change its annotation"
         super().__init__(
             run_id,
             f"run {run_id!r}: {step} ({where}) declares {expected} and returned {shown(got)}; {advice}",

@@ -11,7 +11,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias, TypeVar
 
@@ -50,6 +50,11 @@ _BAD_VALUE = ("22", "23", "54")
 _POOLED = ("26000", "42P05")
 
 
+# What DISCARD ALL does (PostgreSQL manual), without the prepared statements, which the client remembers.
+_CLEAN = """SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; DISCARD TEMP; DISCARD SEQUENCES;
+SELECT pg_advisory_unlock_all()"""
+
+
 def is_definite(error: BaseException) -> bool:
     """Whether *error* says for certain that the statement had no effect and never will have if it is repeated."""
     if isinstance(error, ConfigurationError):
@@ -69,7 +74,8 @@ def is_bad_value(error: Exception) -> bool:
 async def _no_reset(connection: Any) -> None:
     """Send nothing when a connection goes back to the pool.
 
-    asyncpg's own reset is a round trip for each release and halves the throughput; our statements leave no session state.
+    asyncpg's own reset is a round trip for each release and halves the throughput; our statements leave no session state, and
+    what a step's leave is undone before.
     """
 
 
@@ -104,6 +110,8 @@ class Database:
         self._opening: asyncio.Lock | None = None
         # Only in a pool of our own, and not past what its user wants done at each return.
         self._lingers = bool(self._dsn) and not {"setup", "reset"} & options.keys()
+        # A pool that is given, or has a reset of its own, is cleaned as its owner wants it.
+        self._cleans = bool(self._dsn) and "reset" not in options
         self._at_hand: list[Any] = []
         self._wanting = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -162,13 +170,19 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[Any]:
-        """Lend one connection, outside any transaction."""
+        """Lend one connection to a step, outside any transaction.
+
+        What the step has changed of its session is undone before the connection goes back to a pool of ours; nobody waits.
+        """
         pool = await self.pool()
         connection = await self._acquired(pool)
         try:
             yield connection
         finally:
-            await self._returned(pool, connection)
+            if self._cleans:
+                self._later(self._cleaned(pool, connection))
+            else:
+                await self._returned(pool, connection)
 
     async def close(self) -> None:
         """Close the pool if it is ours, as `close_pool` does; it opens again on the next use."""
@@ -214,9 +228,23 @@ class Database:
             self._timer.cancel()
             self._timer = None
         while self._at_hand:
-            returning = begin(self._returned(pool, self._at_hand.pop()), "docket connection")
-            self._returning.add(returning)
-            returning.add_done_callback(self._returning.discard)
+            self._later(self._returned(pool, self._at_hand.pop()))
+
+    def _later(self, returns: Coroutine[Any, Any, None]) -> None:
+        returning = begin(returns, "docket connection")
+        self._returning.add(returning)
+        returning.add_done_callback(self._returning.discard)
+
+    async def _cleaned(self, pool: Pool, connection: Any) -> None:
+        """Undo what a step has changed of its session, and return the connection to its *pool*; end it if that fails."""
+        try:
+            if not connection.is_closed():
+                await connection.execute(_CLEAN)
+                if (init := self._options.get("init")) is not None:
+                    await init(connection)
+        except Exception:
+            connection.terminate()
+        await self._returned(pool, connection)
 
     @staticmethod
     async def _returned(pool: Pool, connection: Any) -> None:

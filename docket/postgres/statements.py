@@ -60,7 +60,7 @@ class Statements:
 
     Attributes:
         load: ``$1`` run ids. Rows of results and, with mode ``input``, of inputs (digest in ``reason``, age in ``since``).
-        states: ``$1, $2`` run ids and keys, pair by pair. Rows of run id, key and state.
+        states: ``$1, $2`` run ids and keys, pair by pair. Rows of run id, key and state; see `docket.cache.Glances`.
         load_one: The same as ``load`` for ``$1``, one run id.
         claim: By shape. The columns of `CLAIM`, then those of `INPUT`. Returns the rows granted.
         certify: By shape. The columns of `CERTIFICATE`, then those of `INPUT`. Returns the rows written.
@@ -105,7 +105,9 @@ def statements(schema: str) -> Statements:
         load=_load(s),
         load_one=_load_one(s),
         states=f"""
-SELECT r.run_id, r.key, r.state FROM unnest($1::text[], $2::text[]) n (run_id, key) JOIN {s}.result r USING (run_id, key)""",
+SELECT r.run_id, r.key, CASE WHEN r.state = 'running' AND r.lease_until < clock_timestamp() AND r.mode <> 'at_least_once'
+  THEN 'doubt' ELSE r.state END AS state
+FROM unnest($1::text[], $2::text[]) n (run_id, key) JOIN {s}.result r USING (run_id, key)""",
         claim={shape: _claim(s, shape) for shape in SHAPES},
         certify={shape: _certify(s, shape) for shape in SHAPES},
         move=_move(s),

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from docket._core.record import Blob, Record, Stored
-from docket.cache import Cache, Held, Move
+from docket.cache import Cache, Glances, Held, Move
 from docket.testing.rows import BODY, KEY, MADE_FROM, OTHER, certificate, claim, doubted, insert, verdict
 
 Rule: TypeAlias = Callable[[Cache, Cache, str], Awaitable[None]]
@@ -108,6 +108,21 @@ async def a_lost_at_most_once_claim_is_never_taken_over(one: Cache, two: Cache, 
         answer = await two.claim(claim(run_id, mode, seen=held.token))
         assert (answer.claim, answer.state) == (held.claim, "running"), answer
         assert answer.lease_left < 0, answer
+
+
+async def a_glance_tells_what_a_read_does(one: Cache, two: Cache, run_id: str) -> None:
+    """A cache with states() says how rows stand as load() does; a lost holder that nobody may follow is in doubt by it."""
+    if not isinstance(two, Glances):
+        return
+    for mode in ("at_most_once", "transactional", "at_least_once"):
+        await one.claim(claim(f"{run_id}-{mode}", mode, lease=0.02))
+    await one.claim(claim(f"{run_id}-alive"))
+    await one.certify(insert(f"{run_id}-certified"))
+    await asyncio.sleep(0.05)
+    runs = ("at_most_once", "transactional", "at_least_once", "alive", "certified", "absent")
+    found = await two.states([(f"{run_id}-{name}", KEY) for name in runs])
+    told = [found.get((f"{run_id}-{name}", KEY)) for name in runs]
+    assert told == ["doubt", "doubt", "running", "running", "certified", None], told
 
 
 async def a_stricter_claim_does_not_take_over(one: Cache, two: Cache, run_id: str) -> None:
@@ -354,7 +369,8 @@ async def hostile_names_are_only_names(one: Cache, two: Cache, run_id: str) -> N
 RULES: tuple[Rule, ...] = (
     unknown_runs_are_empty, a_claim_is_seen_by_others, only_one_of_many_claims_is_granted, a_repeated_claim_is_one_claim,
     a_live_claim_is_not_taken, a_lost_at_least_once_claim_is_taken_over, a_lost_at_most_once_claim_is_never_taken_over,
-    a_stricter_claim_does_not_take_over, a_claim_on_another_row_than_was_seen_is_void, the_first_certificate_wins,
+    a_glance_tells_what_a_read_does, a_stricter_claim_does_not_take_over,
+    a_claim_on_another_row_than_was_seen_is_void, the_first_certificate_wins,
     bytes_come_back_as_they_were, a_projection_that_cannot_be_stored_is_left_out, a_bad_value_fails_alone,
     an_empty_and_a_large_value_are_kept, a_blob_is_kept_by_reference, a_holder_certifies_its_claim,
     a_repeated_certificate_is_one, a_certified_row_is_final, an_unclaimed_result_does_not_override_a_stricter_claim,

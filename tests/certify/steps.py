@@ -77,16 +77,20 @@ class Selling:
     Args:
         cache: Where its result is kept, in the same database.
         then: What the step does after that, with the connection it was lent.
+        grace: Seconds a cancelled step may take to end.
+        options: Of the step, beyond that it is transactional.
 
     Attributes:
         calls: How often the step was called.
     """
 
-    def __init__(self, cache: Cache, then: Callable[[Any], Awaitable[None]] | None = None) -> None:
-        self.d = Docket(cache=cache)
+    def __init__(
+        self, cache: Cache, then: Callable[[Any], Awaitable[None]] | None = None, *, grace: float = 5.0, **options: Any
+    ) -> None:
+        self.d = Docket(cache=cache, grace=grace)
         self.calls = 0
         self._then = then
-        self.d.step(cache_result="transactional")(self.reserve)
+        self.d.step(cache_result="transactional", **options)(self.reserve)
 
     async def reserve(self, request: OrderRequest, db: Transaction, run: Run) -> Reservation:
         """Write a row."""

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from docket import Busy, ConfigurationError, InDoubt, InputsChanged, NotApplied, NotCertified, Refused, Run
-from docket._certify.reconcile import NOT_APPLIED
+from docket import Busy, Docket, InDoubt, InputsChanged, NotApplied, NotCertified, Refused
 from docket.cache import Cache, MemoryCache
+from docket.errors import UnexpectedInput
 from examples.orders.orders_pb2 import ChargeResult, OrderRequest
 from tests.certify.steps import CHARGE, REQUEST, Charging, Gate, charged, failing
 
@@ -50,6 +50,37 @@ async def test_a_refusal_is_certified(cache: Cache, semantics: str) -> None:
             await charging.run()
 
     assert len(charging.runs) == 1
+
+
+async def test_a_refusal_of_a_class_of_its_own_is_known_by_its_kind(cache: Cache) -> None:
+    """Whoever asks first sees the class; later it is a `Refused` that names it."""
+
+    class Declined(Refused):
+        """The bank says no."""
+
+    charging, seen = Charging(cache, failing(Declined("no funds"))), list[tuple[type, str, str]]()
+    for _ in range(2):
+        with pytest.raises(Refused) as refused:
+            await charging.run()
+        seen.append((refused.type, refused.value.kind, refused.value.reason))
+
+    assert seen == [(Declined, "Declined", "no funds"), (Refused, "Declined", "no funds")]
+
+
+async def test_a_refusal_of_a_step_that_is_not_kept_is_not_kept_either() -> None:
+    """It passes through, and the next attempt asks again."""
+    d, asked = Docket(cache=MemoryCache()), list[str]()
+
+    @d.step
+    async def charge(request: OrderRequest) -> ChargeResult:
+        asked.append(request.order_id)
+        raise Refused("card declined")
+
+    for _ in range(2):
+        with pytest.raises(Refused, match="card declined"):
+            await d.run("order-1", ChargeResult, REQUEST)
+
+    assert asked == ["order-1", "order-1"]
 
 
 async def test_the_secret_in_an_error_is_not_stored(dsn: str, postgres: Cache) -> None:
@@ -244,77 +275,18 @@ async def test_an_answer_after_the_timeout_ends_the_doubt(cache: Cache) -> None:
     assert len(charging.runs) == 1
 
 
-class Reconciling(Charging):
-    """A charge whose doubts are settled by asking the provider."""
-
-    def __init__(self, cache: Cache, body: Any, answer: Any, *, after: float = 0.0) -> None:
-        self.asked: list[tuple[OrderRequest, Run]] = []
-
-        async def find_charge(run: Run, request: OrderRequest) -> Any:
-            self.asked.append((request, run))
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
-
-        super().__init__(cache, body, cache_result="at_most_once", reconcile=find_charge, reconcile_after=after)
-
-
-async def test_a_doubt_is_settled_by_asking(cache: Cache) -> None:
-    """The provider knows the charge: it is certified, and the step is not run again."""
-    charging = Reconciling(cache, failing(OSError("gone")), CHARGE)
-    with pytest.raises(InDoubt) as doubt:
-        await charging.run()
-
-    assert await charging.run() == CHARGE
-    assert await charging.run() == CHARGE
-    assert (len(charging.runs), len(charging.asked)) == (1, 1)
-    assert charging.asked[0][0] == REQUEST
-    assert charging.asked[0][1].idempotency_key == charging.runs[0].idempotency_key
-    assert doubt.value.retry_after == 0.0
-
-
-async def test_a_doubt_is_released_by_asking(cache: Cache) -> None:
-    """The provider knows nothing of it: the step runs again, under a larger token."""
-    charging = Reconciling(cache, failing(OSError("gone")), NOT_APPLIED)
+@pytest.mark.parametrize(("value", "kind"), [(None, "None"), (REQUEST, "OrderRequest")])
+async def test_a_verdict_is_a_result_of_the_step(
+    cache: Cache, value: object, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A doubt is not settled with what the step could not have returned, and the error does not say that it was made."""
+    charging = Charging(cache, failing(OSError("gone")))
     with pytest.raises(InDoubt):
         await charging.run()
-    charging.body = charged
 
+    with pytest.raises(UnexpectedInput, match=rf"{kind} was passed, but .* gives ChargeResult; settle it with one"):
+        await charging.d.settle("order-1", ChargeResult, value)
+
+    assert not caplog.records
+    await charging.d.settle("order-1", ChargeResult, CHARGE)
     assert await charging.run() == CHARGE
-    assert [run.token for run in charging.runs] == [1, 3]
-
-
-async def test_a_question_without_an_answer_leaves_the_doubt(cache: Cache) -> None:
-    """When asking fails, the doubt stays, with the reason."""
-    charging = Reconciling(cache, failing(OSError("gone")), OSError("provider down"))
-    for _ in range(2):
-        with pytest.raises(InDoubt):
-            await charging.run()
-
-    assert len(charging.runs) == 1
-    assert len(charging.asked) == 1
-
-
-async def test_a_young_doubt_is_not_asked_about(cache: Cache) -> None:
-    """The call may still be on its way, and then the provider would say that nothing happened."""
-    charging = Reconciling(cache, failing(OSError("gone")), NOT_APPLIED, after=60.0)
-    waits: list[float | None] = []
-    for _ in range(2):
-        with pytest.raises(InDoubt, match="reconcile") as doubt:
-            await charging.run()
-        waits.append(doubt.value.retry_after)
-
-    assert all(wait is not None and 50 < wait <= 60 for wait in waits)
-    assert charging.asked == []
-
-
-async def test_a_reconcile_function_that_fits_nothing_is_refused() -> None:
-    """What it takes must be among the step's needs, and that is said before anything runs."""
-
-    async def find(other: ChargeResult) -> ChargeResult:
-        return other
-
-    charging = Charging(MemoryCache(), cache_result="at_most_once", reconcile=find)
-
-    with pytest.raises(ConfigurationError, match="OrderRequest"):
-        charging.d.check()

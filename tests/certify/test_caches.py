@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
@@ -79,3 +81,34 @@ async def test_the_shipped_suite_notices_a_cache_that_lets_the_last_writer_win()
         await exercise_cache(lambda: careless)
 
     assert "a_certified_row_is_final" in str(broken.value)
+
+
+FORKING = """
+import asyncio, os, sys
+from docket.errors import ConfigurationError
+from docket.sqlite import SqliteCache
+
+cache = SqliteCache(sys.argv[1])
+asyncio.run(cache.load("order-1"))
+child = os.fork()
+if not child:
+    code = 1
+    try:
+        asyncio.run(asyncio.wait_for(cache.load("order-1"), 10))
+    except ConfigurationError as error:
+        asyncio.run(cache.close())
+        code = 7 if "forked child" in str(error) else 1
+    finally:
+        os._exit(code)
+code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+assert not asyncio.run(cache.load("order-1")).results
+asyncio.run(cache.close())
+sys.exit(code)
+"""
+
+
+def test_a_forked_child_refuses_its_parents_file(tmp_path: Path) -> None:
+    """Its thread is not there and its connection must not be used: the child says so, closes nothing, the parent goes on."""
+    forking = [sys.executable, "-W", "ignore", "-c", FORKING, str(tmp_path / "docket.db")]
+
+    assert subprocess.run(forking, timeout=30, check=False).returncode == 7

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import asyncpg
 import pytest
 
-from docket import ConfigurationError, Docket, Refused, Run, Transaction
+from docket import ConfigurationError, Docket, InDoubt, Refused, Retry, Run, Transaction
 from docket._certify.storing import CertifiedStep
 from docket._core.record import MadeFrom
 from docket.cache import MemoryCache
-from docket.errors import BrokenTransaction, Busy
+from docket.errors import BrokenTransaction, Busy, StepTimeout
+from docket.postgres import PostgresCache
 from examples.orders.orders_pb2 import OrderRequest, Reservation
 from tests.certify.doors import Door
 from tests.certify.records import Records
@@ -60,6 +62,89 @@ async def test_an_error_of_the_database_passes_through(shop: Door) -> None:
     assert await sales(shop.straight) == 0
 
 
+async def test_a_try_that_failed_leaves_nothing_to_the_next(shop: Door) -> None:
+    """With retry=, only what the last try wrote commits, though the tries before it failed after their writes or in SQL."""
+    failures: list[str | None] = ["hiccup", "SELECT 1 / 0", None]
+
+    async def fail(db: Any) -> None:
+        failure = failures.pop(0)
+        if failure == "hiccup":
+            raise ConnectionError(failure)
+        if failure is not None:
+            await db.execute(failure)
+
+    selling = Selling(shop.cache(), fail, retry=Retry(3, wait=0.0))
+    await selling.run()
+    await selling.d.close()
+    assert (selling.calls, await sales(shop.straight)) == (3, 1)
+    assert (await Records.of(shop.straight, "order-1")).states == ["certified"]
+
+
+async def test_the_last_failure_is_the_steps_own(shop: Door) -> None:
+    """An error of the database that every try meets comes through as it was, and leaves nothing."""
+
+    async def violate(db: Any) -> None:
+        await db.execute("SELECT 1 / 0")
+
+    selling = Selling(shop.cache(), violate, retry=Retry(3, wait=0.0))
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await selling.run()
+    await selling.d.close()
+    assert (selling.calls, await sales(shop.straight)) == (3, 0)
+
+
+async def test_a_try_that_is_left_behind_is_the_last(shop: Door) -> None:
+    """A call that goes on after its timeout still has the connection: nothing else is done through it."""
+    go = asyncio.Event()
+
+    async def stubborn(db: Any) -> None:
+        while not go.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await go.wait()
+
+    selling = Selling(shop.cache(), stubborn, grace=0.05, timeout=0.1, retry=Retry(3, wait=0.0))
+    with pytest.raises(StepTimeout):
+        await selling.run()
+    go.set()
+    await selling.d.close()
+    assert (selling.calls, await sales(shop.straight)) == (1, 0)
+
+
+@pytest.mark.parametrize("ending", ["COMMIT", "COMMIT; BEGIN", "COMMIT AND CHAIN"])
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_try_that_commits_by_itself_is_the_last(shop: Door, ending: str, fails: bool) -> None:
+    """Whether it fails then or not: what it wrote stands without a certificate, so the step is in doubt."""
+
+    async def end(db: Any) -> None:
+        await db.execute(ending)
+        if fails:
+            raise ConnectionError("hiccup")
+
+    selling = Selling(shop.cache(), end, retry=Retry(3, wait=0.0))
+    with pytest.raises(BrokenTransaction):
+        await selling.run()
+    with pytest.raises(InDoubt, match="step_committed"):
+        await selling.run()
+    await selling.d.close()
+    assert (selling.calls, await sales(shop.straight)) == (1, 1)
+
+
+async def test_a_connection_that_is_lost_between_tries_takes_the_transaction_along(shop: Door) -> None:
+    """It is not mistaken for a step that ended its transaction: all of it is done again on another connection."""
+    lost: list[bool] = []
+
+    async def lose(db: Any) -> None:
+        if not lost:
+            lost.append(True)
+            db.terminate()
+            raise ConnectionError("hiccup")
+
+    selling = Selling(shop.cache(), lose, retry=Retry(2, wait=0.0))
+    await selling.run()
+    await selling.d.close()
+    assert await sales(shop.straight) == 1
+
+
 async def test_savepoints_are_the_steps_own(shop: Door) -> None:
     """A step may roll back a part of what it did."""
 
@@ -87,6 +172,63 @@ async def test_a_refusal_rolls_back_and_is_certified(shop: Door) -> None:
             await selling.run()
     await selling.d.close()
     assert (selling.calls, await sales(shop.straight)) == (1, 0)
+
+
+SESSION = """SELECT current_setting('statement_timeout'), current_setting('application_name'),
+(SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()), to_regclass('pg_temp.draft')"""
+
+
+async def test_what_a_step_does_to_its_session_ends_with_it(dsn: str) -> None:
+    """Settings, locks and temporary tables of the session are gone for whoever has the connection next; those of init stay."""
+
+    async def init(connection: Any) -> None:
+        await connection.execute("SET application_name = 'shop'")
+
+    async def occupy(db: Any) -> None:
+        await db.execute("SET statement_timeout = '777ms'; SET application_name = 'step'; CREATE TEMP TABLE draft ()")
+        await db.execute("SELECT pg_advisory_lock(7)")
+
+    cache = PostgresCache(dsn, max_size=1, init=init)
+    d, fail = Docket(cache=cache), [OSError("gone")]
+
+    @d.step(cache_result="transactional")
+    async def reserve(request: OrderRequest, db: Transaction) -> Reservation:
+        await occupy(db)
+        if fail:
+            raise fail.pop()
+        return Reservation(reservation_id="p-1")
+
+    with pytest.raises(OSError, match="gone"):
+        await d.run("order-1", Reservation, REQUEST)
+    await d.run("order-1", Reservation, REQUEST)
+    ((timeout, name, locks, table),) = await cache._line.database.fetch(SESSION)
+    await d.close()
+
+    assert (timeout, name, locks, table) == ("0", "shop", 0, None)
+
+
+async def test_a_connection_that_cannot_be_cleaned_is_not_used_again(dsn: str) -> None:
+    """It is ended, and the next one is a new one."""
+    inits: list[Any] = []
+
+    async def init(connection: Any) -> None:
+        inits.append(connection)
+        if len(inits) == 2:
+            raise OSError("gone")
+
+    cache = PostgresCache(dsn, max_size=1, init=init)
+    d, pids = Docket(cache=cache), list[int]()
+
+    @d.step(cache_result="transactional")
+    async def reserve(request: OrderRequest, db: Transaction) -> Reservation:
+        pids.append(await db.fetchval("SELECT pg_backend_pid()"))
+        return Reservation(reservation_id="p-1")
+
+    for number in range(2):
+        await d.run(f"order-{number}", Reservation, REQUEST)
+    await d.close()
+
+    assert len(set(pids)) == 2
 
 
 async def test_rivals_wait_for_the_outcome(shop: Door) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from docket import ConfigurationError, Docket, MissingInput, Run, WiringError
+from docket import ConfigurationError, Docket, MissingInput, Refused, Run, WiringError
 from docket._core.record import Record, Records
 from docket.cache import Cache, MemoryCache
-from docket.errors import UnknownTarget
+from docket.errors import BadRunId, UnknownTarget
 from docket.postgres import PostgresCache
 from tests.wiring.parts import said
 
@@ -100,6 +100,20 @@ async def test_runs_with_the_same_inputs_share_a_result(cache: Cache) -> None:
     assert ran == ["words", "embed", "answer"] * 2
 
 
+async def test_no_run_has_the_name_of_a_shared_result(cache: Cache) -> None:
+    """Whoever takes run ids from outside lets nobody write among the results of all, by whatever verb."""
+    d, ran = asking(cache)
+    await d.run("r1", Answer, Document("abc"))
+    ran.clear()
+
+    for call in (d.run, d.plan, d.fetch, d.supply, d.wait, d.release, d.invalidate):
+        verb: Any = call
+        with pytest.raises(BadRunId, match="kept for results that all runs share"):
+            await verb("docket.global/" + "0" * 64, Answer)
+
+    assert ran == []
+
+
 async def test_a_shared_result_is_found_by_a_recorded_input(cache: Cache) -> None:
     """A later call of the run that leaves the input out finds it all the same."""
     d, ran = asking(cache)
@@ -182,6 +196,53 @@ async def test_a_shared_result_expires() -> None:
     await d.run("r1", Answer, Document("abc"))
     await d.run("r3", Answer, Document("abc"))
     assert ran == ["answer"]
+
+
+@pytest.mark.parametrize("options", [{"scope": "global"}, {"on_change": "recompute"}, {"scope": "global", "exclusive": True}])
+async def test_a_refusal_expires(options: dict[str, Any]) -> None:
+    """After its ttl the step is asked again; what it says then stands for as long again, be it another refusal or a result."""
+    cache, refusals = Aged(), [Refused("closed today"), Refused("closed again")]
+    d, asked = Docket(cache=cache), list[str]()
+
+    @d.step(cache_result="at_least_once", ttl=60, **options)
+    async def embed(document: Document) -> Embedding:
+        asked.append(document.text)
+        if refusals:
+            raise refusals.pop(0)
+        return Embedding(7)
+
+    for reason in ("closed today", "closed again"):
+        for _ in range(2):
+            with pytest.raises(Refused, match=reason):
+                await d.run("r1", Embedding, Document("abc"))
+            cache.by = 0.0
+        cache.by = 61.0
+        plan = await d.plan("r1", Embedding, Document("abc"))
+        assert str(plan.steps[-1]) == "Embedding: would run, again: its refusal is older than its ttl of 60 s"
+
+    for by in (61.0, 0.0):
+        cache.by = by
+        assert await d.run("r1", Embedding, Document("abc")) == Embedding(7)
+    assert len(asked) == 3
+
+
+async def test_a_refusal_takes_the_place_of_a_result_that_expired(cache: Cache) -> None:
+    """What the step says now counts: the old value is not handed out in its place."""
+    d, asked = Docket(cache=cache), list[int]()
+
+    @d.step(cache_result="at_least_once", on_change="recompute")
+    async def embed(document: Document) -> Embedding:
+        asked.append(len(document.text))
+        if len(asked) > 1:
+            raise Refused("too long")
+        return Embedding(1)
+
+    await d.run("r1", Embedding, Document("abc"))
+    for _ in range(2):
+        with pytest.raises(Refused, match="too long"):
+            await d.run("r1", Embedding, Document("abcd"))
+
+    assert asked == [3, 4]
 
 
 async def test_what_is_recomputed_follows_a_shared_result() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import asyncpg
 import pytest
 
+from docket import Docket, Refused
 from docket.errors import ConfigurationError, InDoubt
 from docket.postgres import PostgresCache
 from docket.postgres.schema import ROLES, check, roles_sql
 from docket.testing import exercise_cache
-from examples.orders.orders_pb2 import ChargeResult, Reservation, Shipment
+from examples.orders.orders_pb2 import ChargeResult, OrderRequest, Reservation, Shipment
 from tests.database import NewDatabase, connected
 from tests.orders import Orders, request
 from tests.postgres.roles import tables_with_roles
@@ -184,6 +186,26 @@ async def test_a_worker_runs_everything(server: Server) -> None:
     await exercise_cache(lambda: server.cache("worker"))
 
     assert (orders.calls["charge"], orders.calls["reserve"]) == (1, 2)
+
+
+async def test_a_worker_asks_again_when_a_refusal_has_expired(server: Server) -> None:
+    """The refusal of a step that may be repeated is no effect."""
+    cache, answers = server.cache("worker"), [Reservation(reservation_id="p-1")]
+    d = Docket(cache=cache)
+
+    @d.step(cache_result="at_least_once", on_change="recompute", ttl=0.01)
+    async def reserve(order: OrderRequest) -> Reservation:
+        if len(answers) == 1:
+            answers.append(answers[0])
+            raise Refused("sold out")
+        return answers.pop()
+
+    with pytest.raises(Refused):
+        await d.run("order-1", Reservation, request())
+    await asyncio.sleep(0.05)
+
+    assert await d.run("order-1", Reservation, request()) == answers[0]
+    await d.close()
 
 
 async def test_a_worker_cannot_take_an_effect_back(server: Server) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ import pytest
 from docket import Docket, InDoubt, InputsChanged, MissingInput, Refused
 from docket._core.record import Records
 from docket._core.step import Semantics
-from docket.cache import Cache, MemoryCache
+from docket.cache import Cache, Claim, MemoryCache
 from docket.errors import ConfigurationError, NotYet, UnexpectedInput, UnknownTarget, WaitingFor
 from docket.inprocess import InProcessQueue
 from docket.postgres import PostgresCache
@@ -204,6 +205,47 @@ async def test_a_doubt_is_told_to_who_waits(cache: Cache) -> None:
         await d.run("r-1", offer, Request(7))
     with pytest.raises(InDoubt):
         await d.wait("r-1", Offer, timeout=20)
+
+
+@pytest.mark.parametrize("mode", ["at_most_once", "transactional"])
+async def test_a_lost_holder_is_told_to_who_waits(cache: Cache, mode: Semantics) -> None:
+    """When the process that was at it is gone, nobody will write the result: the wait ends, and a verdict ends the doubt."""
+    d = Docket(cache=cache)
+
+    async def offer(request: Request) -> Offer:
+        raise AssertionError
+
+    d.step(cache_result="at_most_once")(offer)
+    (step,) = d.check().steps.values()
+    held = await cache.claim(Claim("r-1", step.key, mode, uuid.uuid4(), "worker-3:117", 0.3))
+    waiting = asyncio.create_task(d.wait("r-1", Offer, timeout=20))
+    with pytest.raises(NotYet, match="running"):
+        await d.wait("r-1", Offer, timeout=0.0)
+
+    reason = "step_committed" if mode == "transactional" else "holder_lost"
+    with pytest.raises(InDoubt, match=f"{reason}: worker-3:117 was last heard of") as doubt:
+        await waiting
+
+    await d.settle("r-1", Offer, Offer(7), token=doubt.value.token)
+    assert doubt.value.token == held.token
+    assert await d.wait("r-1", Offer) == Offer(7)
+
+
+async def test_a_lost_holder_that_may_be_followed_is_waited_for(cache: Cache) -> None:
+    """The next attempt does it, so the wait goes on."""
+    d = Docket(cache=cache)
+
+    @d.step(cache_result="at_least_once", exclusive=True)
+    async def offer(request: Request) -> Offer:
+        return Offer(request.amount)
+
+    (step,) = d.check().steps.values()
+    await cache.claim(Claim("r-1", step.key, "at_least_once", uuid.uuid4(), "worker-3:117", 0.01))
+    waiting = asyncio.create_task(d.wait("r-1", Offer, timeout=20))
+    with pytest.raises(NotYet, match="running"):
+        await d.wait("r-1", Offer, timeout=0.1)
+
+    assert await d.run("r-1", Offer, Request(7)) == await waiting == Offer(7)
 
 
 async def test_waiting_has_an_end(cache: Cache) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Optional
 
 import pytest
 
-from docket import ConfigurationError, Docket, Graph
+from docket import ConfigurationError, Docket, Graph, Transaction
 from tests.wiring.parts import CardCharge, Charge, Other, Page, Request, Shipment, Stock, at, graph, said
 
 
@@ -241,6 +241,25 @@ the wiring does not close (1 problem)
   1. charge is transactional and takes no Transaction
      {at(charge)}
      fix: add a parameter of type docket.Transaction and run its SQL through it, or mark it at_least_once"""
+    )
+
+
+def test_a_transactional_step_that_cannot_await() -> None:
+    """A plain function is lent a connection and can do nothing with it."""
+
+    def book(request: Request, db: Transaction) -> Charge:
+        raise AssertionError
+
+    made = Graph()
+    made.step(cache_result="transactional")(book)
+
+    assert (
+        said(made)
+        == f"""\
+the wiring does not close (1 problem)
+  1. book is transactional and a plain function, which cannot await what its Transaction does
+     {at(book)}
+     fix: write it as async def book"""
     )
 
 

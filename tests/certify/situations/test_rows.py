@@ -129,11 +129,11 @@ async def _refuses(door: Door, request: OrderRequest) -> None:
 
 HOSTILE = [
     "'; DROP TABLE docket.result; --", "$1", "%s", "{}", "\\", '"', "../../etc/passwd", "a\u202eb", "0", "null", "tenant/7",
-    "é" * 127, "x" * 255, "🎈", "order 1", "\u00a0x"[1:],
+    "é" * 127, "x" * 255, "🎈", "docket.global", "order 1", "\u00a0x"[1:],
 ]  # fmt: skip
 REFUSED: list[Any] = [
     "", " order-1", "order-1 ", "a\nb", "a\x00b", "\ud800", "e\u0301", "x" * 256, "é" * 128, "\u2028", "\ue000", b"order-1", 7,
-    None, "x" * 10_000_000,
+    None, "x" * 10_000_000, "docket.global/" + "0" * 64,
 ]  # fmt: skip
 
 
