@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID
@@ -80,15 +80,23 @@ class PostgresCache:
         rows = await self._known(line, lambda: line.database.fetch(self._sql.states, run_ids, keys), READ_PATIENCE)
         return {(row["run_id"], row["key"]): row["state"] for row in rows}
 
-    def claim(self, claim: Claim, /) -> Coroutine[Any, Any, Record]:
+    async def claim(self, claim: Claim, /) -> Record:
         """Claim a result if it may be claimed; return what stands. One statement, one more if it was not granted."""
         line = self._here()
-        return self._stands(line, claim, line.claims)
+        try:
+            granted = await line.claims(claim)
+        except (Exception, asyncio.CancelledError) as error:
+            granted = await self._fitted(line, claim, line.claims, error)
+        return granted or await self._stands(line, claim, line.claims)
 
-    def certify(self, certificate: Certificate, /) -> Coroutine[Any, Any, Record]:
+    async def certify(self, certificate: Certificate, /) -> Record:
         """Store a result unless one stands; return what stands. One statement, one more if it was not written."""
         line = self._here()
-        return self._stands(line, certificate, line.certificates)
+        try:
+            written = await line.certificates(certificate)
+        except (Exception, asyncio.CancelledError) as error:
+            written = await self._fitted(line, certificate, line.certificates, error)
+        return written or await self._stands(line, certificate, line.certificates)
 
     async def move(self, move: Move, /) -> Record | None:
         """Change a row's state and write the journal, in one statement; then read what stands."""
@@ -174,17 +182,18 @@ class PostgresCache:
         return self._line
 
     async def _stands(self, line: Line, item: T, send: Callable[[T], Awaitable[Record | None]]) -> Record:
+        """Return what stands in the way of *item*, which was not written."""
         while True:
+            found = await self._known(line, functools.partial(line.loads, item.run_id), self._patience)
+            if item.key in found.results:
+                return found.results[item.key]
+            # The row that stood in the way was purged in between: now there is room.
             try:
                 written = await send(item)
             except (Exception, asyncio.CancelledError) as error:
                 written = await self._fitted(line, item, send, error)
             if written is not None:
                 return written
-            found = await self._known(line, functools.partial(line.loads, item.run_id), self._patience)
-            if item.key in found.results:
-                return found.results[item.key]
-            # The row that stood in the way was purged in between: now there is room.
 
     async def _fitted(
         self, line: Line, item: T, send: Callable[[T], Awaitable[Record | None]], error: BaseException
