@@ -112,7 +112,9 @@ class Handover:
             root = wiring.roots.get(stored.type)
             if root is None:
                 raise UnexpectedInput(run_id, stored.type, "no step takes one; the job was enqueued by other code")
-            brought[root] = self._serializers.unpack(root, stored, run_id=run_id, key=stored.type)
+            value = brought[root] = self._serializers.unpack(root, stored, run_id=run_id, key=stored.type)
+            if value is None:  # what any type is read as where a row says so; no caller can pass it
+                raise UnexpectedInput(run_id, stored.type, "it is None, which no input is; the job was not enqueued by Docket")
         return step.gives, brought
 
     async def _refuse_missing(self, run_id: str, target: Key, inputs: Mapping[Key, object]) -> None:

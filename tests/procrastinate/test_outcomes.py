@@ -95,6 +95,11 @@ async def test_the_view_says_what_a_waiting_job_waits_for(dsn: str) -> None:
             '"inputs":[{"type":"orders.OrderRequest","serializer":"protobuf","body":"/w=="}]}',
             "Undecodable: run 'o'",
         ),
+        (
+            '{"run_id":"o","target":"orders.Shipment",'
+            '"inputs":[{"type":"orders.OrderRequest","serializer":"none","body":""}]}',
+            "UnexpectedInput: run 'o': a value of type orders.OrderRequest was passed, but it is None, which no input is",
+        ),
         ('{"run_id": "o", "target": "orders.Shipment", "inputs": []}', "MissingInput: run 'o': OrderRequest is needed"),
         ('{"run_id": "o", "target": "orders.Shipment", "inputs": [], "outcome": {"free": 99, "lost": "x"}}', "MissingInput"),
     ],
