@@ -142,8 +142,8 @@ class PgQueuerQueue:
         where = f"job {job.id} on queue {job.entrypoint!r}"
         try:
             document = json.loads(job.payload or b"")
-        except ValueError as error:
-            raise BadJob(where, f"its payload is not JSON ({error})") from error
+        except (ValueError, RecursionError) as error:  # the latter from lists nested thousands deep
+            raise BadJob(where, f"its payload is not JSON that can be read ({error})") from error
         if self._work is None:
             raise ConfigurationError("this queue belongs to no Docket; pass it to Docket(queue=...)")
         await self._work(read_job(document, queue=job.entrypoint, where=where, priority=job.priority))

@@ -13,10 +13,11 @@ from procrastinate import exceptions
 from procrastinate.job_context import AbortReason
 from procrastinate.jobs import Job as ProcrastinateJob
 
-from docket.errors import ConfigurationError
+from docket.errors import BadJob, ConfigurationError
 from docket.queue import Capability, Job, Policy, Work, read_job
 from docket_procrastinate._caller import rows_on
 from docket_procrastinate._statements import CANCEL, NOTE, TASK, enqueueing, enqueueing_one
+from docket_procrastinate._translate import UNREADABLE
 from docket_procrastinate.rescue import rescue_periodically
 
 _log = logging.getLogger("docket_procrastinate")
@@ -145,6 +146,8 @@ class _Attempt:
         try:
             where = f"job {row.id} on queue {row.queue!r}"
             once = row.queueing_lock is not None
+            if self._arguments.keys() == {UNREADABLE}:
+                raise BadJob(where, f"its arguments cannot be read ({self._arguments[UNREADABLE]})")
             await work(read_job(self._arguments, queue=row.queue, where=where, once=once, priority=row.priority))
         except asyncio.CancelledError:
             await self._cancelled()

@@ -131,9 +131,11 @@ async def test_a_job_of_others_fails_for_good_with_its_reason(pgqueuer_dsn: str)
         queries = Queries(AsyncpgDriver(connection))
         await queries.enqueue(QUEUE, b"\xff", headers={"run_id": "forged-1"})
         await queries.enqueue(QUEUE, b"[]", headers={"run_id": "forged-2"})
+        await queries.enqueue(QUEUE, b"[" * 3000 + b"]" * 3000, headers={"run_id": "forged-3"})
     async with rig.working():
         await until(lambda: rig.says("forged-1", "is not JSON"))
         await until(lambda: rig.says("forged-2", "BadJob"))
+        await until(lambda: rig.says("forged-3", "BadJob"))
     await rig.queue.close()
 
     assert orders.calls == {}

@@ -130,6 +130,30 @@ async def test_a_job_whose_arguments_are_no_object_is_ended(dsn: str) -> None:
         await shop.become("failed", "succeeded")
 
 
+@pytest.mark.parametrize(("nested", "why"), [("[" * 3000 + "]" * 3000, "RecursionError"), ("9" * 5000, "ValueError")])
+async def test_arguments_that_python_cannot_read_do_not_stop_a_worker(dsn: str, nested: str, why: str) -> None:
+    """The job fails for good and says why; one of another task is not called with anything else; other jobs go on."""
+    shop = Shop(dsn)
+    orders = Orders(MemoryCache(), shop.queue)
+    called: list[object] = []
+
+    @shop.app.task(name="of_the_users")
+    async def of_the_users(**arguments: object) -> None:
+        called.append(arguments)
+
+    for task in ("docket.run", "of_the_users"):
+        await shop.execute(
+            "INSERT INTO procrastinate_jobs (queue_name, task_name, args) VALUES ('orders', $1, $2::text::jsonb)",
+            task, f'{{"run_id": "o", "target": "orders.Shipment", "inputs": {nested}}}',
+        )  # fmt: skip
+    await orders.d.enqueue(QUEUE, Shipment, request(), run_id="order-1")
+    async with shop.working():
+        forged, *_ = await shop.become("failed", "failed", "succeeded")
+
+    assert f"BadJob: job 1 on queue 'orders' cannot be worked on: its arguments cannot be read ({why}" in forged.outcome["why"]
+    assert (forged.attempts, called) == (1, [])
+
+
 async def test_inputs_over_the_limit_are_refused_when_they_are_enqueued(dsn: str) -> None:
     """The call says so, and nothing is on the queue."""
     shop = Shop(dsn)
