@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -255,7 +256,9 @@ def verdict(error: BaseException) -> Verdict:
         case WaitingFor():
             return Verdict("wait", why=str(error))
         case RetryLater():
-            return Verdict("later", min(max(error.delay, 0.0), LATEST), why)
+            # No number at all says no more than "not now", and a queue can make no time of it.
+            delay = 1.0 if math.isnan(error.delay) else error.delay
+            return Verdict("later", min(max(delay, 0.0), LATEST), why)
         case Busy():
             return Verdict("later", max(error.retry_after, 1.0), why)
         case InDoubt() if error.retry_after is not None:

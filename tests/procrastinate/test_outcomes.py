@@ -267,6 +267,26 @@ async def test_a_worker_that_stops_costs_no_attempt(dsn: str) -> None:
     assert row.outcome["why"] == "its worker was shut down"
 
 
+async def test_a_step_that_says_later_and_gives_no_number_is_asked_again(dsn: str) -> None:
+    """Whatever became of its arithmetic: the job comes back, as its outcome says."""
+    shop = Shop(dsn)
+    d = Docket(queue=shop.queue)
+    started: list[int] = []
+
+    @d.step
+    async def ship(order: OrderRequest) -> Shipment:
+        started.append(1)
+        if len(started) == 1:
+            raise RetryLater(float("nan"))
+        return Shipment()
+
+    await d.enqueue(QUEUE, ship, request())
+    async with shop.working():
+        (row,) = await shop.become("succeeded")
+
+    assert (len(started), row.outcome["what"]) == (2, "later")
+
+
 async def test_a_step_that_cancels_itself_is_no_endless_loop(dsn: str) -> None:
     """A CancelledError that nobody caused from outside counts as a failure."""
     shop = Shop(dsn, attempts=2)
