@@ -71,12 +71,22 @@ class ProcrastinateQueue:
         self._opened = False
 
     def serve(self, work: Work, /) -> None:
-        """Register the task that works on jobs, and the periodic rescue of those whose worker died."""
+        """Register the task that works on jobs, and the periodic rescue of those whose worker died.
+
+        Raises:
+            ConfigurationError: The app works for another Docket already.
+        """
 
         async def run(context: procrastinate.JobContext, /, **arguments: Any) -> None:
             await _Attempt(context, arguments, self._policy).make(work)
 
-        self._app.task(name=TASK, pass_context=True, retry=_Retry(self._policy))(run)
+        try:
+            self._app.task(name=TASK, pass_context=True, retry=_Retry(self._policy))(run)
+        except exceptions.TaskAlreadyRegistered as error:
+            raise ConfigurationError(
+                "this Procrastinate app works for another Docket already; give each Docket an app and queue names of its own, "
+                "or put the steps of both into one: d.include(graph)"
+            ) from error
         rescue_periodically(self._app, self._rescue_cron, self._rescue_after, self._rescues)
 
     async def enqueue(self, jobs: Sequence[Job], connection: object | None, /) -> Sequence[str | None]:

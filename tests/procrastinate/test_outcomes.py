@@ -15,6 +15,7 @@ from docket.cache import MemoryCache
 from docket.errors import ConfigurationError, RetryLater, Unstorable
 from docket.postgres import PostgresCache
 from docket.queue import MOST_BYTES, Job
+from docket_procrastinate import ProcrastinateQueue
 from examples.orders.orders_pb2 import ChargeResult, OrderRequest, Shipment
 from tests.database import connected
 from tests.orders import Orders, request
@@ -344,6 +345,14 @@ async def test_enqueueing_opens_the_app_as_often_as_it_takes(dsn: str) -> None:
     await orders.d.close()
 
     assert [row.status for row in await shop.rows()] == ["succeeded", "todo", "todo", "todo"]
+
+
+async def test_an_app_works_for_one_docket(dsn: str) -> None:
+    """Its jobs do not say whose they are; a second Docket is told so when it is made."""
+    shop = Shop(dsn)
+    Docket(queue=shop.queue)
+    with pytest.raises(ConfigurationError, match="give each Docket an app"):
+        Docket(queue=ProcrastinateQueue(shop.app))
 
 
 async def test_two_jobs_with_ids_that_could_be_confused_are_two(dsn: str) -> None:
