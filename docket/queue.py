@@ -12,7 +12,7 @@ import binascii
 import json
 import math
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from json.encoder import encode_basestring_ascii as _quoted  # json.dumps of a text, without its detours
@@ -120,6 +120,38 @@ def refuse_too_large(job: Job) -> None:
         raise Unstorable(largest.type, reason, "put it into object storage and enqueue its name")
 
 
+class OtherInputs(Exception):
+    """Raised by ``QueueDriver.enqueue`` to Docket: jobs wait whose inputs have other bytes. Nothing was enqueued.
+
+    Other bytes may hold the same value (they may be sealed), so Docket reads both before it refuses anything.
+
+    Attributes:
+        waiting: The jobs that wait.
+    """
+
+    def __init__(self, waiting: Sequence[Job]) -> None:
+        self.waiting = waiting
+        names = ", ".join(repr(job.run_id) for job in waiting[:3])
+        super().__init__(f"{len(waiting)} jobs wait with inputs in other bytes ({names}); let Docket.enqueue compare them")
+
+
+def refuse_others(jobs: Iterable[Job], waiting: Mapping[str, Job]) -> None:
+    """Refuse *jobs* of which one waits with other inputs; for drivers, when a job turns out to be there already.
+
+    Args:
+        jobs: What is to be enqueued.
+        waiting: By `Job.name`, what waits.
+
+    Raises:
+        OtherInputs: There is such a job. It is the driver's to leave nothing enqueued.
+    """
+    others = [
+        found for job in jobs if job.once and (found := waiting.get(job.name)) is not None and _bytes(job) != _bytes(found)
+    ]
+    if others:
+        raise OtherInputs(others)
+
+
 Work: TypeAlias = Callable[[Job], Awaitable[None]]
 """Makes one attempt at a job's run. Returns when it is done; raises whatever the run raised."""
 
@@ -148,6 +180,10 @@ class QueueDriver(Protocol):
             jobs: What to enqueue.
             connection: A connection in a transaction of the caller's, so that the jobs exist exactly if it commits; None to
                 enqueue at once. A job that was there already leaves the transaction usable.
+
+        Raises:
+            OtherInputs: A job that was there already has other inputs (see `refuse_others`). Nothing is enqueued, and the
+                transaction is usable.
         """
         ...
 
@@ -275,6 +311,10 @@ def described(error: BaseException) -> str:
     """Return an error as one short text that PostgreSQL takes."""
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return text.replace("\x00", "").encode("utf-8", "replace").decode()[:WHY]
+
+
+def _bytes(job: Job) -> set[tuple[str, str, bytes]]:
+    return {(stored.type, stored.serializer, stored.body) for stored in job.inputs}
 
 
 def _packed(stored: Stored) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, LiteralString, TypeAlias
 
@@ -16,7 +16,8 @@ from procrastinate.jobs import Job as ProcrastinateJob
 from docket.errors import BadJob, ConfigurationError
 from docket.queue import Capability, Job, Policy, Work, read_job
 from docket_procrastinate._caller import rows_on
-from docket_procrastinate._statements import CANCEL, NOTE, TASK, enqueueing, enqueueing_one
+from docket_procrastinate._enqueue import enqueue_one, enqueue_skipping, enqueue_together
+from docket_procrastinate._statements import CANCEL, NOTE, TASK
 from docket_procrastinate._translate import UNREADABLE
 from docket_procrastinate.rescue import rescue_periodically
 
@@ -97,19 +98,17 @@ class ProcrastinateQueue:
 
         Raises:
             ConfigurationError: A queue's name is empty or longer than 40 bytes.
+            OtherInputs: A job waits already, with other inputs. None is enqueued.
+            BadJob: What waits in a job's place is none of Docket's. None is enqueued.
             TypeError: *connection* is neither asyncpg's nor psycopg's.
         """
         for name in {job.queue for job in jobs}:
             if not 0 < len(name.encode()) <= LONGEST_QUEUE_NAME:
                 raise ConfigurationError(f"the queue name {name!r:.60} must have 1 to {LONGEST_QUEUE_NAME} bytes")
-        query, arguments = enqueueing_one(jobs[0]) if len(jobs) == 1 else enqueueing(jobs)
-        rows = await (self._rows(query, arguments) if connection is None else rows_on(connection, query, arguments))
+        send = self._rows if connection is None else functools.partial(rows_on, connection)
         if len(jobs) == 1:
-            return [str(rows[0]["id"]) if rows else None]
-        added: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
-        for row in rows:
-            added[row["run_id"], row["target"]].append(str(row["id"]))
-        return [ids.pop(0) if (ids := added[job.run_id, job.target]) else None for job in jobs]
+            return [await enqueue_one(send, jobs[0])]
+        return await (enqueue_together if connection is None else enqueue_skipping)(send, jobs)
 
     async def cancel(self, run_id: str, target: str, /) -> int:
         """Cancel the waiting jobs of a run and abort those under way; return how many there were.

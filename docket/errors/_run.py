@@ -81,12 +81,15 @@ class InputsChanged(RunError):
     Attributes:
         step: The certified step that was made from the old inputs; empty if the value itself is on record.
         changes: What differs.
+        waiting: Whether the old inputs are those of a job that waits in the queue.
     """
 
-    def __init__(self, run_id: str, step: str, changes: tuple[Change, ...]) -> None:
-        self.step, self.changes = step, changes
+    def __init__(self, run_id: str, step: str, changes: tuple[Change, ...], *, waiting: bool = False) -> None:
+        self.step, self.changes, self.waiting = step, changes, waiting
         found = f"{step} was made from other inputs" if step else "another value is on record, and the first one stands"
         also = ", or mark the step on_change='recompute' or 'keep'" if step else ""
+        if waiting:
+            found, also = "a job with other inputs waits, and nothing was enqueued", ", or take the job back first: cancel"
         listed = "; ".join(map(str, changes))
         super().__init__(run_id, f"run {run_id!r}: {found} ({listed}); use a new run id for a new request{also}")
 

@@ -16,7 +16,7 @@ from pgqueuer.queries import Queries
 import docket_pgqueuer
 from docket.cache import MemoryCache
 from docket.postgres.embedded import fresh_database
-from docket.queue import Policy
+from docket.queue import Job, Policy
 from docket.testing import ATTEMPTS, QUEUE, QUEUE_RULES, QueueRig, exercise_queue
 from docket_pgqueuer import PgQueuerQueue
 from examples.orders.orders_pb2 import Shipment
@@ -139,6 +139,21 @@ async def test_a_job_of_others_fails_for_good_with_its_reason(pgqueuer_dsn: str)
     await rig.queue.close()
 
     assert orders.calls == {}
+
+
+async def test_a_run_twice_in_one_call_is_one_job(pgqueuer_dsn: str) -> None:
+    """And jobs that may wait beside one another are as many as were asked for."""
+    rig = Rig(pgqueuer_dsn)
+    named = {run_id: Job(QUEUE, run_id, "shop.Parcel", once=True) for run_id in "abd"}
+    random = Job(QUEUE, "c", "shop.Parcel")
+    ids = await rig.queue.enqueue([named["a"], named["b"], named["a"], random, random], None)
+    again = await rig.queue.enqueue([named["b"], named["d"], named["d"], random], None)
+    for run_id in "abcd":
+        await rig.queue.cancel(run_id, "shop.Parcel")
+    await rig.queue.close()
+
+    assert [found is None for found in ids] == [False, False, True, False, False]
+    assert [found is None for found in again] == [True, False, True, False]
 
 
 async def test_a_connection_of_another_kind_is_refused(pgqueuer_dsn: str) -> None:
