@@ -34,6 +34,7 @@ from docket.errors import (
     Unstorable,
     WaitingFor,
 )
+from docket.serializers import error_text
 
 MOST_BYTES = 1_048_576
 """Bytes of inputs that a job carries at most. Our choice, the same as for a result kept in a row: a queue's table is read
@@ -227,7 +228,7 @@ class Verdict:
         what: ``"again"`` after ``delay``; ``"later"`` the same without counting the attempt; ``"wait"``: the job is over and
             well, the run waits for something from outside; ``"fail"``: the job is over for good.
         delay: Seconds, for ``"again"`` and ``"later"``.
-        why: The reason, for people: to be kept where the job can be looked at.
+        why: The reason, for people, redacted: to be kept where the job can be looked at.
     """
 
     what: Literal["again", "later", "wait", "fail"]
@@ -290,7 +291,7 @@ def verdict(error: BaseException) -> Verdict:
     why = described(error)
     match error:
         case WaitingFor():
-            return Verdict("wait", why=str(error))
+            return Verdict("wait", why=_message(error) or why)
         case RetryLater():
             # No number at all says no more than "not now", and a queue can make no time of it.
             delay = 1.0 if math.isnan(error.delay) else error.delay
@@ -307,10 +308,28 @@ def verdict(error: BaseException) -> Verdict:
             return Verdict("again", why=why)
 
 
+def disclose(error: BaseException, text: str) -> None:
+    """Let *text* stand for the message of *error* wherever `verdict` and `described` write it down."""
+    object.__setattr__(error, _SAID, text)  # an exception may be a frozen dataclass
+
+
 def described(error: BaseException) -> str:
-    """Return an error as one short text that PostgreSQL takes."""
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    """Return an error as one short text that PostgreSQL takes, without what looks like a password, a token or a key.
+
+    Of an error that came out of an attempt it says what Docket's ``redact=`` lets be seen.
+    """
+    name, message = type(error).__name__, _message(error)
+    text = f"{name}: {message}" if message else name
     return text.replace("\x00", "").encode("utf-8", "replace").decode()[:WHY]
+
+
+def _message(error: BaseException) -> str:
+    said: str | None = vars(error).get(_SAID)
+    return error_text(error, "") if said is None else said
+
+
+_SAID = "__docket_said__"
+"""Where an error keeps what may be said of it: queues judge it in other places than those that know what that is."""
 
 
 def _bytes(job: Job) -> set[tuple[str, str, bytes]]:

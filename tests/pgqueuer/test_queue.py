@@ -14,12 +14,14 @@ from pgqueuer.db import AsyncpgDriver
 from pgqueuer.queries import Queries
 
 import docket_pgqueuer
+from docket import Docket
 from docket.cache import MemoryCache
 from docket.postgres.embedded import fresh_database
 from docket.queue import Job, Policy
+from docket.serializers import Serializers
 from docket.testing import ATTEMPTS, QUEUE, QUEUE_RULES, QueueRig, exercise_queue
 from docket_pgqueuer import PgQueuerQueue
-from examples.orders.orders_pb2 import Shipment
+from examples.orders.orders_pb2 import OrderRequest, Shipment
 from tests.database import connected, lay_tables
 from tests.orders import Orders, request
 from tests.procrastinate.queueing import until
@@ -139,6 +141,26 @@ async def test_a_job_of_others_fails_for_good_with_its_reason(pgqueuer_dsn: str)
     await rig.queue.close()
 
     assert orders.calls == {}
+
+
+async def test_the_log_says_of_an_error_what_may_be_seen(pgqueuer_dsn: str) -> None:
+    """Neither its message nor the traceback that PgQueuer keeps holds what ``redact=`` takes out."""
+    rig = Rig(pgqueuer_dsn)
+    d = Docket(queue=rig.queue, serializers=Serializers(redact=lambda _, text: text.replace("ada", "somebody")))
+
+    @d.step
+    async def ship(order: OrderRequest) -> Shipment:
+        raise OSError("no route to postgresql://svc:hunter2@db/x for ada")
+
+    await d.enqueue(QUEUE, ship, request(), run_id="secret-1")
+    async with rig.working():
+        await until(lambda: rig.says("secret-1", "OSError: no route to postgresql://svc:***@db/x for somebody"))
+    await rig.queue.close()
+
+    async with connected(pgqueuer_dsn) as connection:
+        logged = await connection.fetchval("SELECT string_agg(traceback::text, '') FROM pgqueuer_log")
+    assert "hunter2" not in logged
+    assert "for ada" not in logged
 
 
 async def test_a_run_twice_in_one_call_is_one_job(pgqueuer_dsn: str) -> None:
