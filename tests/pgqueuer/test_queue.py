@@ -87,7 +87,9 @@ class Rig:
         """Ask the view."""
         async with connected(self._dsn) as connection:
             rows = await connection.fetch(
-                "SELECT last_error FROM docket.pgqueuer_job WHERE run_id = $1 AND state NOT IN ('queued', 'picked')", run_id
+                "SELECT last_error FROM docket.pgqueuer_job WHERE run_id = $1"
+                " AND state NOT IN ('enqueued', 'to be tried again', 'running', 'worker lost')",
+                run_id,
             )
         return " ".join(row["last_error"] or "" for row in rows)
 
