@@ -29,8 +29,8 @@ from docket._runs.supplied import asked_for, supplied
 from docket.cache import Cache
 from docket.errors import ConfigurationError
 from docket.explain import text
-from docket.queue import Job, QueueDriver
-from docket.serializers import Serializers
+from docket.queue import Job, QueueDriver, disclose
+from docket.serializers import Serializers, error_text
 from docket.telemetry import Observer, observed_run
 
 if TYPE_CHECKING:
@@ -291,8 +291,12 @@ class Docket(Queued):
     async def _work(self, job: Job) -> None:
         """Make one attempt at a queued run: what a queue's worker calls."""
         wiring = self.check()
-        target, inputs = self._handover.taken(wiring, job)
-        await self._resolve(wiring, job.run_id, target, inputs, self._deadline, wait=0.0)  # the queue waits better
+        try:
+            target, inputs = self._handover.taken(wiring, job)
+            await self._resolve(wiring, job.run_id, target, inputs, self._deadline, wait=0.0)  # the queue waits better
+        except Exception as error:
+            disclose(error, error_text(error, job.target, self.serializers.redact))
+            raise
 
     def _resolve(
         self,

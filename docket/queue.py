@@ -10,8 +10,9 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from json.encoder import encode_basestring_ascii as _quoted  # json.dumps of a text, without its detours
@@ -33,6 +34,7 @@ from docket.errors import (
     Unstorable,
     WaitingFor,
 )
+from docket.serializers import error_text
 
 MOST_BYTES = 1_048_576
 """Bytes of inputs that a job carries at most. Our choice, the same as for a result kept in a row: a queue's table is read
@@ -119,6 +121,38 @@ def refuse_too_large(job: Job) -> None:
         raise Unstorable(largest.type, reason, "put it into object storage and enqueue its name")
 
 
+class OtherInputs(Exception):
+    """Raised by ``QueueDriver.enqueue`` to Docket: jobs wait whose inputs have other bytes. Nothing was enqueued.
+
+    Other bytes may hold the same value (they may be sealed), so Docket reads both before it refuses anything.
+
+    Attributes:
+        waiting: The jobs that wait.
+    """
+
+    def __init__(self, waiting: Sequence[Job]) -> None:
+        self.waiting = waiting
+        names = ", ".join(repr(job.run_id) for job in waiting[:3])
+        super().__init__(f"{len(waiting)} jobs wait with inputs in other bytes ({names}); let Docket.enqueue compare them")
+
+
+def refuse_others(jobs: Iterable[Job], waiting: Mapping[str, Job]) -> None:
+    """Refuse *jobs* of which one waits with other inputs; for drivers, when a job turns out to be there already.
+
+    Args:
+        jobs: What is to be enqueued.
+        waiting: By `Job.name`, what waits.
+
+    Raises:
+        OtherInputs: There is such a job. It is the driver's to leave nothing enqueued.
+    """
+    others = [
+        found for job in jobs if job.once and (found := waiting.get(job.name)) is not None and _bytes(job) != _bytes(found)
+    ]
+    if others:
+        raise OtherInputs(others)
+
+
 Work: TypeAlias = Callable[[Job], Awaitable[None]]
 """Makes one attempt at a job's run. Returns when it is done; raises whatever the run raised."""
 
@@ -147,6 +181,10 @@ class QueueDriver(Protocol):
             jobs: What to enqueue.
             connection: A connection in a transaction of the caller's, so that the jobs exist exactly if it commits; None to
                 enqueue at once. A job that was there already leaves the transaction usable.
+
+        Raises:
+            OtherInputs: A job that was there already has other inputs (see `refuse_others`). Nothing is enqueued, and the
+                transaction is usable.
         """
         ...
 
@@ -190,7 +228,7 @@ class Verdict:
         what: ``"again"`` after ``delay``; ``"later"`` the same without counting the attempt; ``"wait"``: the job is over and
             well, the run waits for something from outside; ``"fail"``: the job is over for good.
         delay: Seconds, for ``"again"`` and ``"later"``.
-        why: The reason, for people: to be kept where the job can be looked at.
+        why: The reason, for people, redacted: to be kept where the job can be looked at.
     """
 
     what: Literal["again", "later", "wait", "fail"]
@@ -253,9 +291,11 @@ def verdict(error: BaseException) -> Verdict:
     why = described(error)
     match error:
         case WaitingFor():
-            return Verdict("wait", why=str(error))
+            return Verdict("wait", why=_message(error) or why)
         case RetryLater():
-            return Verdict("later", min(max(error.delay, 0.0), LATEST), why)
+            # No number at all says no more than "not now", and a queue can make no time of it.
+            delay = 1.0 if math.isnan(error.delay) else error.delay
+            return Verdict("later", min(max(delay, 0.0), LATEST), why)
         case Busy():
             return Verdict("later", max(error.retry_after, 1.0), why)
         case InDoubt() if error.retry_after is not None:
@@ -268,10 +308,32 @@ def verdict(error: BaseException) -> Verdict:
             return Verdict("again", why=why)
 
 
+def disclose(error: BaseException, text: str) -> None:
+    """Let *text* stand for the message of *error* wherever `verdict` and `described` write it down."""
+    object.__setattr__(error, _SAID, text)  # an exception may be a frozen dataclass
+
+
 def described(error: BaseException) -> str:
-    """Return an error as one short text that PostgreSQL takes."""
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    """Return an error as one short text that PostgreSQL takes, without what looks like a password, a token or a key.
+
+    Of an error that came out of an attempt it says what Docket's ``redact=`` lets be seen.
+    """
+    name, message = type(error).__name__, _message(error)
+    text = f"{name}: {message}" if message else name
     return text.replace("\x00", "").encode("utf-8", "replace").decode()[:WHY]
+
+
+def _message(error: BaseException) -> str:
+    said: str | None = vars(error).get(_SAID)
+    return error_text(error, "") if said is None else said
+
+
+_SAID = "__docket_said__"
+"""Where an error keeps what may be said of it: queues judge it in other places than those that know what that is."""
+
+
+def _bytes(job: Job) -> set[tuple[str, str, bytes]]:
+    return {(stored.type, stored.serializer, stored.body) for stored in job.inputs}
 
 
 def _packed(stored: Stored) -> str:

@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, cast
 
 import asyncpg
@@ -19,9 +19,10 @@ from pgqueuer.models import Context, TracebackRecord
 from pgqueuer.models import Job as PgQueuerJob
 from pgqueuer.queries import Queries
 
-from docket.errors import BadJob, ConfigurationError
+from docket.errors import ConfigurationError
 from docket.postgres.connection import Database, Pool
 from docket.queue import Capability, Job, Policy, Verdict, Work, read_job
+from docket_pgqueuer._enqueue import document_in, enqueue_skipping, enqueue_together
 
 _log = logging.getLogger("docket_pgqueuer")
 
@@ -82,19 +83,13 @@ class PgQueuerQueue:
         """Put jobs on their queues in one statement; return PgQueuer's ids, None for a job that was waiting already.
 
         Raises:
+            OtherInputs: A job waits already, with other inputs. None is enqueued.
+            BadJob: What waits in a job's place is none of Docket's. None is enqueued.
             TypeError: *connection* is not asyncpg's.
         """
         async with self._queries(connection) as queries:
-            ids = await queries.enqueue(
-                [job.queue for job in jobs],
-                [job.document().encode() for job in jobs],
-                [job.priority for job in jobs],
-                [_delay(job) for job in jobs],
-                [job.name if job.once else None for job in jobs],
-                [{"run_id": job.run_id, "target": job.target} for job in jobs],
-                on_conflict="skip",
-            )
-        return [None if job_id is None else str(job_id) for job_id in ids]
+            alone = connection is None and len(jobs) > 1
+            return await (enqueue_together if alone else enqueue_skipping)(queries, jobs)
 
     async def cancel(self, run_id: str, target: str, /) -> int:
         """Cancel the jobs of a run that wait or are being worked on; return how many there were."""
@@ -140,10 +135,7 @@ class PgQueuerQueue:
 
     async def _made(self, job: PgQueuerJob) -> None:
         where = f"job {job.id} on queue {job.entrypoint!r}"
-        try:
-            document = json.loads(job.payload or b"")
-        except ValueError as error:
-            raise BadJob(where, f"its payload is not JSON ({error})") from error
+        document = document_in(job.payload, where)
         if self._work is None:
             raise ConfigurationError("this queue belongs to no Docket; pass it to Docket(queue=...)")
         await self._work(read_job(document, queue=job.entrypoint, where=where, priority=job.priority))
@@ -192,10 +184,6 @@ class PgQueuerQueue:
         else:
             found = f"{type(connection).__module__}.{type(connection).__qualname__}"
             raise TypeError(f"connection= must be asyncpg's, since the queue is; not {found}")
-
-
-def _delay(job: Job) -> timedelta | None:
-    return None if job.schedule_at is None else max(job.schedule_at - datetime.now(UTC), timedelta(0))
 
 
 def _record(job: PgQueuerJob, error: Exception) -> TracebackRecord:

@@ -57,6 +57,7 @@ _RULES: Mapping[str, Repeat] = {
     "docket_enqueue_one": Repeat.NEVER,
     "docket_enqueue_one_once": Repeat.ALWAYS,
     "docket_cancel": Repeat.NEVER,
+    "docket_waiting": Repeat.ALWAYS,
     "docket_note": Repeat.ALWAYS,
     "docket_rescue": Repeat.ALWAYS,
 }

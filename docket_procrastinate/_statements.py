@@ -1,7 +1,8 @@
 """What the driver says to Procrastinate's table, and why not through its functions.
 
 Procrastinate's function for enqueueing raises on a duplicate, which would abort the caller's transaction; a savepoint around
-it costs two round trips. Its function for retrying counts every retry as an attempt, and keeps no reason. The columns used
+it costs two round trips. (Where there is no such transaction, many jobs are enqueued by a statement that raises as well: all
+or none.) Its function for retrying counts every retry as an attempt, and keeps no reason. The columns used
 here are those of its versioned composite type, plus ``status``, ``attempts`` and ``worker_id``.
 
 Parameters are written ``%(name)s``, as Procrastinate writes them, so that either connector can send them.
@@ -17,15 +18,18 @@ from docket.queue import Job
 TASK = "docket.run"
 """The name of the one task that every job carries; what to run stands in the job's arguments."""
 
-ENQUEUE = """
+_MANY = """
 INSERT INTO procrastinate_jobs (queue_name, task_name, priority, queueing_lock, scheduled_at, args)
 SELECT job.queue, %(task)s::text, job.priority, job.lock, job.due, job.document::jsonb
 FROM unnest(%(queues)s::text[], %(priorities)s::int[], %(locks)s::text[], %(dues)s::timestamptz[], %(documents)s::text[])
      WITH ORDINALITY AS job (queue, priority, lock, due, document, place)
 ORDER BY job.place
-ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING
-RETURNING id, args ->> 'run_id' AS run_id, args ->> 'target' AS target
 """
+_SKIP = "ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING\n"
+_ADDED = "RETURNING id, args ->> 'run_id' AS run_id, args ->> 'target' AS target\n"
+
+ENQUEUE = _MANY + _ADDED
+ENQUEUE_SKIPPING = _MANY + _SKIP + _ADDED
 
 ENQUEUE_ONE = """
 INSERT INTO procrastinate_jobs (task_name, queue_name, priority, queueing_lock, scheduled_at, args)
@@ -36,6 +40,13 @@ RETURNING id
 
 ENQUEUE_ONE_ONCE = ENQUEUE_ONE + "-- The job has a lock, so this may be sent twice.\n"
 ENQUEUE_ONCE = ENQUEUE + "-- Every job has a lock, so this may be sent twice.\n"
+
+WAITING = """
+SELECT id, queue_name, queueing_lock AS lock, args::text AS document FROM procrastinate_jobs
+WHERE status = 'todo' AND queueing_lock = ANY(%(locks)s::text[])
+"""
+
+TAKE_BACK = "DELETE FROM procrastinate_jobs WHERE id = ANY(%(ids)s::bigint[]) RETURNING id"
 
 # Fenced by the attempt, so that a worker that was presumed dead says nothing about its successor's attempt. Returns the job
 # that holds the queueing lock meanwhile: this one could not go back into the queue beside it.
@@ -115,6 +126,7 @@ QUERIES = {
     "docket_enqueue_once": ENQUEUE_ONCE,
     "docket_enqueue_one": ENQUEUE_ONE,
     "docket_enqueue_one_once": ENQUEUE_ONE_ONCE,
+    "docket_waiting": WAITING,
     "docket_note": NOTE,
     "docket_cancel": CANCEL,
     "docket_rescue": RESCUE,
@@ -122,9 +134,10 @@ QUERIES = {
 """By name, for the connector's rules and messages."""
 
 
-def enqueueing(jobs: Sequence[Job]) -> tuple[LiteralString, dict[str, Any]]:
-    """Return the statement that enqueues *jobs*, and its arguments."""
-    return ENQUEUE_ONCE if all(job.once for job in jobs) else ENQUEUE, {
+def enqueueing(jobs: Sequence[Job], *, skip: bool = False) -> tuple[LiteralString, dict[str, Any]]:
+    """Return the statement that enqueues *jobs*, and its arguments; with *skip* it passes over those that wait already."""
+    at_once = ENQUEUE_ONCE if all(job.once for job in jobs) else ENQUEUE
+    return ENQUEUE_SKIPPING if skip else at_once, {
         "task": TASK,
         "queues": [job.queue for job in jobs],
         "priorities": [job.priority for job in jobs],

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from procrastinate import exceptions, sql
 
+from docket_procrastinate._statements import TASK
+
 JsonDumps = Callable[[Any], str | bytes]
 JsonLoads = Callable[[str | bytes], Any]
 
@@ -28,6 +30,9 @@ _READ_ARGS = frozenset(
 )
 
 _JSON_COLUMNS = ("args", "stats")
+
+UNREADABLE = "unreadable"
+"""The one argument of a run's job whose arguments could not be decoded: why."""
 
 _NONE = frozenset[str]()
 
@@ -113,13 +118,19 @@ def json_text(value: Any, dumps: JsonDumps) -> str:
 def as_row(record: Iterable[tuple[str, Any]], loads: JsonLoads) -> dict[str, Any]:
     """Return *record* as a dictionary by column name, its JSON columns decoded by *loads*.
 
-    A value that a codec of the pool's owner has already decoded is passed through.
+    A value that a codec of the pool's owner has already decoded is passed through. What *loads* cannot decode, such as lists
+    nested thousands deep, becomes arguments that no task takes: raised here, it would end every worker that fetches the row.
     """
     row = dict(record)
     for name in _JSON_COLUMNS:
         value = row.get(name)
         if isinstance(value, str | bytes):
-            row[name] = loads(value)
+            try:
+                row[name] = loads(value)
+            except (ValueError, RecursionError) as error:
+                # Only a name is an argument: a task with ``**arguments`` would take any text for one.
+                key = UNREADABLE if row.get("task_name") == TASK else None
+                row[name] = {key: f"{type(error).__name__}: {error}"}
     return row
 
 

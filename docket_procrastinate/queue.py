@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, LiteralString, TypeAlias
 
@@ -13,10 +13,12 @@ from procrastinate import exceptions
 from procrastinate.job_context import AbortReason
 from procrastinate.jobs import Job as ProcrastinateJob
 
-from docket.errors import ConfigurationError
+from docket.errors import BadJob, ConfigurationError
 from docket.queue import Capability, Job, Policy, Work, read_job
 from docket_procrastinate._caller import rows_on
-from docket_procrastinate._statements import CANCEL, NOTE, TASK, enqueueing, enqueueing_one
+from docket_procrastinate._enqueue import enqueue_one, enqueue_skipping, enqueue_together
+from docket_procrastinate._statements import CANCEL, NOTE, TASK
+from docket_procrastinate._translate import UNREADABLE
 from docket_procrastinate.rescue import rescue_periodically
 
 _log = logging.getLogger("docket_procrastinate")
@@ -70,12 +72,22 @@ class ProcrastinateQueue:
         self._opened = False
 
     def serve(self, work: Work, /) -> None:
-        """Register the task that works on jobs, and the periodic rescue of those whose worker died."""
+        """Register the task that works on jobs, and the periodic rescue of those whose worker died.
+
+        Raises:
+            ConfigurationError: The app works for another Docket already.
+        """
 
         async def run(context: procrastinate.JobContext, /, **arguments: Any) -> None:
             await _Attempt(context, arguments, self._policy).make(work)
 
-        self._app.task(name=TASK, pass_context=True, retry=_Retry(self._policy))(run)
+        try:
+            self._app.task(name=TASK, pass_context=True, retry=_Retry(self._policy))(run)
+        except exceptions.TaskAlreadyRegistered as error:
+            raise ConfigurationError(
+                "this Procrastinate app works for another Docket already; give each Docket an app and queue names of its own, "
+                "or put the steps of both into one: d.include(graph)"
+            ) from error
         rescue_periodically(self._app, self._rescue_cron, self._rescue_after, self._rescues)
 
     async def enqueue(self, jobs: Sequence[Job], connection: object | None, /) -> Sequence[str | None]:
@@ -86,19 +98,17 @@ class ProcrastinateQueue:
 
         Raises:
             ConfigurationError: A queue's name is empty or longer than 40 bytes.
+            OtherInputs: A job waits already, with other inputs. None is enqueued.
+            BadJob: What waits in a job's place is none of Docket's. None is enqueued.
             TypeError: *connection* is neither asyncpg's nor psycopg's.
         """
         for name in {job.queue for job in jobs}:
             if not 0 < len(name.encode()) <= LONGEST_QUEUE_NAME:
                 raise ConfigurationError(f"the queue name {name!r:.60} must have 1 to {LONGEST_QUEUE_NAME} bytes")
-        query, arguments = enqueueing_one(jobs[0]) if len(jobs) == 1 else enqueueing(jobs)
-        rows = await (self._rows(query, arguments) if connection is None else rows_on(connection, query, arguments))
+        send = self._rows if connection is None else functools.partial(rows_on, connection)
         if len(jobs) == 1:
-            return [str(rows[0]["id"]) if rows else None]
-        added: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
-        for row in rows:
-            added[row["run_id"], row["target"]].append(str(row["id"]))
-        return [ids.pop(0) if (ids := added[job.run_id, job.target]) else None for job in jobs]
+            return [await enqueue_one(send, jobs[0])]
+        return await (enqueue_together if connection is None else enqueue_skipping)(send, jobs)
 
     async def cancel(self, run_id: str, target: str, /) -> int:
         """Cancel the waiting jobs of a run and abort those under way; return how many there were.
@@ -145,6 +155,8 @@ class _Attempt:
         try:
             where = f"job {row.id} on queue {row.queue!r}"
             once = row.queueing_lock is not None
+            if self._arguments.keys() == {UNREADABLE}:
+                raise BadJob(where, f"its arguments cannot be read ({self._arguments[UNREADABLE]})")
             await work(read_job(self._arguments, queue=row.queue, where=where, once=once, priority=row.priority))
         except asyncio.CancelledError:
             await self._cancelled()

@@ -6,6 +6,8 @@
 --
 --   python -m docket_procrastinate | psql "$DATABASE_URL"
 --
+-- If Docket's tables are in a schema of another name, add --schema and that.
+--
 -- A job's row holds in its arguments the run_id, the target, the inputs (body is what is worked with, view is for reading), and
 -- the outcome of its last attempt: what (again, later, wait, fail, cancelled, lost), why, at; free counts the attempts that do
 -- not count against the limit, lost how often its worker died.
@@ -48,3 +50,15 @@ FROM docket.status s
 UNION ALL
 SELECT j.run_id, 'job ' || j.job_id || ' on ' || j.queue, j.target, j.state, j.since, j.attempts, j.last_error, j.waiting_for
 FROM docket.job j;
+
+-- They tell no more than docket.status does, so every role of roles.sql may read them; apply this file again if those are made
+-- later.
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOR name IN SELECT rolname FROM pg_catalog.pg_roles
+                WHERE rolname IN ('docket_worker', 'docket_reader', 'docket_operator', 'docket_janitor') LOOP
+        EXECUTE format('GRANT SELECT ON docket.job, docket.run_status TO %I', name);
+    END LOOP;
+END $$;

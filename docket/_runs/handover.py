@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
+from docket._certify.changes import ABSENT, changes
+from docket._certify.outside import supplied_inputs
 from docket._core.certificates import Facts
 from docket._core.names import checked_run_id
 from docket._core.plan import Plan, plan
+from docket._core.record import NOTHING, Records
 from docket._core.types import Key, label, storage_key
 from docket._core.wiring import Wiring
 from docket._given import moment, span
-from docket.errors import ConfigurationError, MissingInput, UnexpectedInput, UnknownTarget
-from docket.queue import Job, QueueDriver, refuse_too_large, refuse_unable
-from docket.serializers import Serializers
+from docket.errors import Change, ConfigurationError, InputsChanged, MissingInput, UnexpectedInput, UnknownTarget
+from docket.queue import Job, OtherInputs, QueueDriver, refuse_too_large, refuse_unable
+from docket.serializers import Serializers, same
 
 BREATH = 100
 """Jobs made in one go before other tasks of the loop get their turn: about 5 ms."""
@@ -77,6 +81,7 @@ class Handover:
             ConfigurationError: There is no queue, or it cannot do what is asked.
             MissingInput: A run could never succeed.
             Unstorable: Inputs are too large, or cannot be kept.
+            InputsChanged: A job of one of the runs waits with other inputs.
         """
         driver, asked_for = self.driver, wiring.steps[target].key
         jobs: list[Job] = []
@@ -93,8 +98,23 @@ class Handover:
             jobs.append(job)
             if not number % BREATH:
                 await asyncio.sleep(0)
-        ids = await driver.enqueue(jobs, connection) if jobs else ()
-        return [(job.run_id, job_id is not None) for job, job_id in zip(jobs, ids, strict=True)]
+        added = await self._added(wiring, driver, jobs, connection)
+        return [(job.run_id, job.run_id in added) for job in jobs]
+
+    async def _added(self, wiring: Wiring, driver: QueueDriver, jobs: list[Job], connection: object | None) -> set[str]:
+        """Enqueue jobs, and return the runs of those that were not waiting already with the same inputs."""
+        while jobs:
+            try:
+                ids = await driver.enqueue(jobs, connection)
+            except OtherInputs as error:
+                waiting = {job.name: job for job in error.waiting}
+            else:
+                return {job.run_id for job, job_id in zip(jobs, ids, strict=True) if job_id is not None}
+            for job in jobs:
+                if job.name in waiting:
+                    await self._refuse_changed(wiring, job, waiting[job.name])
+            jobs = [job for job in jobs if job.name not in waiting]  # the same values, in other bytes
+        return set()
 
     def taken(self, wiring: Wiring, job: Job) -> tuple[Key, Mapping[Key, object]]:
         """Return what a job asks for, and the inputs it carries, by type.
@@ -113,8 +133,33 @@ class Handover:
             root = wiring.roots.get(stored.type)
             if root is None:
                 raise UnexpectedInput(run_id, stored.type, "no step takes one; the job was enqueued by other code")
-            brought[root] = self._serializers.unpack(root, stored, run_id=run_id, key=stored.type)
+            value = brought[root] = self._serializers.unpack(root, stored, run_id=run_id, key=stored.type)
+            if value is None:  # what any type is read as where a row says so; no caller can pass it
+                raise UnexpectedInput(run_id, stored.type, "it is None, which no input is; the job was not enqueued by Docket")
         return step.gives, brought
+
+    async def _refuse_changed(self, wiring: Wiring, job: Job, waiting: Job) -> None:
+        """Refuse a job that brings another value than the one that waits.
+
+        What it leaves out the other one brings. What the other one leaves out is on record, or it could not wait.
+        """
+        (target, now), (_, before) = self.taken(wiring, job), self.taken(wiring, waiting)
+        found: list[Change] = []
+        records = (await self._decided(job.run_id, target, {})).facts.records if now.keys() - before.keys() else NOTHING
+        for key, new in now.items():
+            old = [before[key]] if key in before else self._recorded(job.run_id, key, records)
+            if not any(same(one, new) for one in old):
+                found += changes(label(key), old[-1] if old else ABSENT, new)
+        if found:
+            raise InputsChanged(job.run_id, "", tuple(found), waiting=True)
+
+    def _recorded(self, run_id: str, key: Key, records: Records) -> list[object]:
+        """Return every value of a type that is on record as an input of a run."""
+        name = storage_key(key)
+        stored = [one for (recorded, _), one in records.inputs.items() if recorded == name]
+        if (record := supplied_inputs(records).get(name)) is not None and record.stored is not None:
+            stored.append(dataclasses.replace(record.stored, type=name))
+        return [self._serializers.unpack(key, one, run_id=run_id, key=name) for one in stored]
 
     async def _refuse_missing(self, run_id: str, target: Key, inputs: Mapping[Key, object]) -> None:
         decided = await self._decided(run_id, target, inputs)

@@ -49,7 +49,8 @@ class Queued(Graph):
             target: A step, or a type that some step gives.
             inputs: The values nobody gives, matched by their exact type.
             run_id: Your id for the business case. With it the call is idempotent: enqueued again while the first job waits, it
-                stays one job, and certified results are never made again. A random one if absent.
+                stays one job, and certified results are never made again. Inputs may then be left out, but not be others. A
+                random one if absent.
             priority: Higher goes first.
             schedule_at: When it may start, with a time zone.
             schedule_in: How long from now it may start (seconds or timedelta).
@@ -59,6 +60,7 @@ class Queued(Graph):
             ConfigurationError: There is no queue, or it cannot do what is asked.
             UnknownTarget | UnexpectedInput | MissingInput: The run could never succeed; nothing was enqueued.
             Unstorable: The inputs cannot be kept, or are larger than a job may carry (`docket.queue.MOST_BYTES`).
+            InputsChanged: A job for the same run and target waits with other inputs; nothing was enqueued.
         """
         _check_job(queue, priority)
         wiring, name = self.check(), run_id or ""
@@ -92,8 +94,8 @@ class Queued(Graph):
             connection: A connection in a transaction of yours.
 
         Raises:
-            ConfigurationError | UnknownTarget | UnexpectedInput | MissingInput | Unstorable: As `enqueue` does. Nothing was
-                enqueued.
+            ConfigurationError | UnknownTarget | UnexpectedInput | MissingInput | Unstorable | InputsChanged: As `enqueue` does.
+                Nothing was enqueued.
         """
         _check_job(queue, priority)
         wiring = self.check()

@@ -46,11 +46,12 @@ def docket_named(name: str) -> Docket:
 
 
 async def reported(work: Callable[[], Awaitable[int]]) -> int:
-    """Do *work* and return its exit code; say an error of Docket's or the database's in one line, and return 1."""
+    """Do *work* and return its exit code; say an error of Docket's or the database's, with what mends it, and return 1."""
     try:
         return await work()
-    except (DocketError, asyncpg.PostgresError, OSError) as error:
-        print(f"docket: {str(error) or type(error).__name__}", file=sys.stderr)
+    except (DocketError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        notes = (note.removeprefix("docket: ") for note in getattr(error, "__notes__", ()))
+        print("docket: " + "\n  ".join([str(error) or type(error).__name__, *notes]), file=sys.stderr)
         return 1
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from docket.commands._load import step_named
-from docket.commands._run import docket_named
-from docket.errors import DocketError
+from docket.commands._run import docket_named, reported
 from docket.explain import dot, mermaid, text
 
 _FORMATS = {"text": text, "mermaid": mermaid, "dot": dot}
@@ -26,11 +24,11 @@ def add(subparsers: Any) -> None:
 
 async def run(arguments: argparse.Namespace) -> int:
     """Print the plan of a run and return 0; 1 if there is none."""
-    try:
+
+    async def explained() -> int:
         async with docket_named(arguments.object) as d:
             plan = await d.plan(arguments.run_id, step_named(d.check(), arguments.target).fn)
-    except DocketError as error:
-        print(f"docket: {error}", file=sys.stderr)
-        return 1
-    print(_FORMATS[arguments.format](plan))
-    return 0
+        print(_FORMATS[arguments.format](plan))
+        return 0
+
+    return await reported(explained)

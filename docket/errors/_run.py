@@ -82,13 +82,18 @@ class InputsChanged(RunError):
         step: The certified step that was made from the old inputs; empty if the value itself is on record.
         changes: What differs.
         recomputable: Whether the step may be marked to be made again from other inputs; not if it takes effect outside.
+        waiting: Whether the old inputs are those of a job that waits in the queue.
     """
 
-    def __init__(self, run_id: str, step: str, changes: tuple[Change, ...], *, recomputable: bool = False) -> None:
-        self.step, self.changes, self.recomputable = step, changes, recomputable
+    def __init__(
+        self, run_id: str, step: str, changes: tuple[Change, ...], *, recomputable: bool = False, waiting: bool = False
+    ) -> None:
+        self.step, self.changes, self.recomputable, self.waiting = step, changes, recomputable, waiting
         found = f"{step} was made from other inputs" if step else "another value is on record, and the first one stands"
         marks = "'recompute' or 'keep'" if recomputable else "'keep' if what it gave is to stand"
         also = f", or mark the step on_change={marks}" if step else ""
+        if waiting:
+            found, also = "a job with other inputs waits, and nothing was enqueued", ", or take the job back first: cancel"
         listed = "; ".join(map(str, changes))
         super().__init__(run_id, f"run {run_id!r}: {found} ({listed}); use a new run id for a new request{also}")
 

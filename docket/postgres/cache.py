@@ -32,6 +32,8 @@ WRITE_PATIENCE = 60.0
 """Seconds for which a write is repeated when its answer is lost: an effect may already have happened, so this must outlast a
 failover of the database (typically under a minute on managed PostgreSQL)."""
 
+_NO_TABLES = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.UndefinedColumnError)
+
 
 class PostgresCache:
     """Certified results in the user's PostgreSQL.
@@ -155,8 +157,17 @@ class PostgresCache:
 
         Returns:
             How many runs were purged; call again until it is 0.
+
+        Raises:
+            ConfigurationError: *most* is less than 1.
+            SchemaMissing: The tables are not there.
         """
-        rows = await self._here().database.fetch(self._sql.purge, seconds(older_than), most)
+        if most < 1:
+            raise ConfigurationError(f"a batch of {most} runs purges nothing; use 1 or more")
+        try:
+            rows = await self._here().database.fetch(self._sql.purge, seconds(older_than), most)
+        except _NO_TABLES as error:
+            raise SchemaMissing("", self.schema, str(error)) from error
         return int(rows[0][0])
 
     async def close(self) -> None:
@@ -218,7 +229,7 @@ class PostgresCache:
     ) -> A:
         try:
             return await until_known(attempt, patience if line.database.reached else 0.0, error)
-        except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.UndefinedColumnError) as error:
+        except _NO_TABLES as error:
             raise SchemaMissing("", self.schema, str(error)) from error
 
 

@@ -21,8 +21,11 @@ _PACKAGE = Path(__file__).parents[1]
 ROLES = ("worker", "reader", "operator", "janitor")
 """What a login may be allowed to do; with the schema's name before them, the roles that ``roles.sql`` makes."""
 
-# The name as it stands in the files: before a dot, after SCHEMA, and at the head of a role's name.
-_NAMED = re.compile(rf"\bdocket(?=\.[a-z])|(?<=\bSCHEMA )docket\b|(?<=\bEXISTS )docket\b|\bdocket(?=_(?:{'|'.join(ROLES)})\b)")
+# The name as it stands in the files: before a dot (but not in a literal, as the task 'docket.run' is), after SCHEMA, and at
+# the head of a role's name.
+_NAMED = re.compile(
+    rf"(?<!')\bdocket(?=\.[a-z])|(?<=\bSCHEMA )docket\b|(?<=\bEXISTS )docket\b|\bdocket(?=_(?:{'|'.join(ROLES)})\b)"
+)
 
 _CREATE_SCHEMA = re.compile(r"^CREATE SCHEMA IF NOT EXISTS .*;$", re.MULTILINE)
 
@@ -63,7 +66,7 @@ def sql(schema: str = "docket", *, partitions: int = 0) -> str:
     Raises:
         ConfigurationError: The name is no plain identifier, *partitions* is not 0 or 2 to 1024, or the file is not there.
     """
-    whole = _renamed(_shipped("schema.sql").read_text(encoding="utf-8"), schema)
+    whole = renamed(_shipped("schema.sql").read_text(encoding="utf-8"), schema)
     return _partitioned(whole, schema, partitions) if partitions else whole
 
 
@@ -76,7 +79,7 @@ def roles_sql(schema: str = "docket") -> str:
     longest = max(map(len, ROLES)) + 1
     if len(schema) + longest > 63:
         raise ConfigurationError(f"the schema name {schema!r:.80} is too long for roles: use at most {63 - longest} bytes")
-    return _renamed(_shipped("roles.sql").read_text(encoding="utf-8"), schema)
+    return renamed(_shipped("roles.sql").read_text(encoding="utf-8"), schema)
 
 
 def migrations(schema: str = "docket") -> Mapping[int, str]:
@@ -86,7 +89,7 @@ def migrations(schema: str = "docket") -> Mapping[int, str]:
         ConfigurationError: The name is no plain identifier, or the files are not there.
     """
     files = sorted(_shipped("migrations").glob("[0-9][0-9][0-9][0-9].sql"))
-    return {int(file.stem): _renamed(file.read_text(encoding="utf-8"), schema) for file in files}
+    return {int(file.stem): renamed(file.read_text(encoding="utf-8"), schema) for file in files}
 
 
 def newest() -> int:
@@ -179,7 +182,12 @@ def _shipped(name: str) -> Path:
     raise ConfigurationError(f"{name} is neither in {_PACKAGE} nor beside it; install docket-resolver again")
 
 
-def _renamed(text: str, schema: str) -> str:
+def renamed(text: str, schema: str) -> str:
+    """Return SQL about the schema ``docket`` as SQL about *schema*, its roles' names included.
+
+    Raises:
+        ConfigurationError: The name is no plain identifier.
+    """
     quoted = validated(schema)
     if schema == "docket":
         return text

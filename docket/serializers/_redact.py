@@ -23,7 +23,8 @@ _SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?P<kept>\b(?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), rf"\g<kept>{_HIDDEN}"),
     (
         re.compile(
-            r"""(?P<kept>\b[\w-]*(?:password|passwd|pwd|secret|api[_-]?key|access[_-]?key|token)["']?\s*[=:]\s*)"""
+            # Not ``token=3``, as Docket's own errors say it: a fencing token, which a person needs to settle a doubt.
+            r"""(?P<kept>\b[\w-]*(?:password|passwd|pwd|secret|api[_-]?key|access[_-]?key|token(?!=\d{1,4}\b))["']?\s*[=:]\s*)"""
             r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s,;&)}\]]+)""",
             re.IGNORECASE,
         ),
@@ -36,7 +37,7 @@ def error_text(error: BaseException, key: str, redact: Redact | None = None) -> 
     """Return the message of *error* as it may be stored: without known kinds of secrets, NUL or half characters.
 
     Passwords in URLs and ``password=`` settings, bearer tokens and members named like a secret are replaced by ``***``;
-    then *redact* has the last word. At most 2,048 bytes; empty if nothing may be shown.
+    then *redact* has the last word. At most 2,048 bytes; empty if nothing may be shown, or *redact* raises.
     """
     try:
         text = str(error)
@@ -45,7 +46,10 @@ def error_text(error: BaseException, key: str, redact: Redact | None = None) -> 
     # Before the regular expressions, so that a message of megabytes costs nothing.
     text = hide_secrets(text[: 4 * ERROR_LIMIT])
     if redact is not None:
-        text = redact(key, text) or ""
+        try:
+            text = redact(key, text) or ""
+        except Exception:
+            text = ""  # nobody has said that it may be shown, and the error that is being stored matters more
     storable = text.replace("\0", "").encode(errors="replace")
     return storable[:ERROR_LIMIT].decode(errors="ignore")
 

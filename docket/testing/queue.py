@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 
 from docket.errors import ConfigurationError, Refused, RetryLater, WaitingFor
 from docket.queue import Job
+from docket.serializers import Serializers
 from docket.testing.rig import ATTEMPTS, QUEUE, QUIET, Bench, Order, Parcel, QueueRig, until
 
 
@@ -39,6 +41,34 @@ async def enqueues_a_run_once(rig: QueueRig) -> None:
 
         await until(added)
     assert bench.calls.count("run-1") == 1
+
+
+async def refuses_other_inputs_of_what_waits(rig: QueueRig) -> None:
+    """A run that waits is not enqueued with other inputs, and none of many is if one of them would be; the same are welcome."""
+    bench = Bench(rig)
+    assert await bench.put("run-1") == ["run-1"]
+    await bench.refused("run-1", {"run-1": [Order(9)]})
+    await bench.refused("run-1", {"run-0": [Order(0)], "run-1": [Order(9)], "run-2": [Order(0)]})
+    assert await bench.put("run-1", "run-2") == ["run-2"]
+    async with rig.working():
+        assert await bench.packed("run-1") == Parcel(0)
+        await bench.packed("run-2")
+        await asyncio.sleep(QUIET)
+    assert sorted(bench.calls) == ["run-1", "run-2"]
+
+
+async def compares_the_values_of_what_waits(rig: QueueRig) -> None:
+    """Inputs whose bytes differ each time, since they are sealed, are the same inputs if they hold the same."""
+    bench = Bench(rig, Serializers(sealer=_Salted()))
+    assert await bench.put("run-1") == ["run-1"]
+    assert await bench.put("run-1") == []
+    assert await bench.put("run-0", "run-1", "run-2") == ["run-0", "run-2"]
+    await bench.refused("run-2", {"run-3": [Order(0)], "run-2": [Order(9)]})
+    async with rig.working():
+        for run_id in ("run-0", "run-1", "run-2"):
+            assert await bench.packed(run_id) == Parcel(0)
+        await asyncio.sleep(QUIET)
+    assert sorted(bench.calls) == ["run-0", "run-1", "run-2"]
 
 
 async def keeps_to_the_schedule(rig: QueueRig) -> None:
@@ -221,6 +251,23 @@ async def takes_part_in_a_transaction(rig: QueueRig) -> None:
     assert sorted(bench.calls) == ["run-0", "run-1", "run-2"]
 
 
+async def refuses_other_inputs_in_a_transaction(rig: QueueRig) -> None:
+    """Jobs refused for their inputs are not there, what else the caller's transaction did is, and it goes on."""
+    bench = Bench(rig)
+    await bench.put("run-0")
+    async with rig.transaction() as connection:
+        await bench.put("run-1", connection=connection)
+        for waiting in ("run-0", "run-1"):
+            await bench.refused(waiting, {waiting: [Order(9)]}, connection)
+            await bench.refused(waiting, {"run-2": [Order(0)], waiting: [Order(9)], "run-3": [Order(0)]}, connection)
+        assert await bench.put("run-0", "run-1", "run-4", connection=connection) == ["run-4"]
+    async with rig.working():
+        for run_id in ("run-0", "run-1", "run-4"):
+            assert await bench.packed(run_id) == Parcel(0)
+        await asyncio.sleep(QUIET)
+    assert sorted(bench.calls) == ["run-0", "run-1", "run-4"]
+
+
 async def survives_its_worker(rig: QueueRig) -> None:
     """A job whose worker was killed is worked on by another."""
     bench = Bench(rig)
@@ -258,6 +305,16 @@ class _Rollback(Exception):
     pass
 
 
+class _Salted:
+    """Seals the same bytes into others each time. It keeps no secret."""
+
+    def seal(self, body: bytes, _context: bytes, /) -> tuple[str, bytes]:
+        return "salted", uuid.uuid4().bytes + body
+
+    def open(self, _seal: str, sealed: bytes, _context: bytes, /) -> bytes:
+        return sealed[16:]
+
+
 async def _says(rig: QueueRig, run_id: str, words: str) -> bool:
     return words in await rig.reason(run_id)
 
@@ -271,6 +328,8 @@ RULES: Mapping[str, tuple[str | None, Callable[[QueueRig], Awaitable[None]]]] = 
     for needs, rule in (
         (None, works_on_what_is_enqueued),
         ("once", enqueues_a_run_once),
+        ("once", refuses_other_inputs_of_what_waits),
+        ("once", compares_the_values_of_what_waits),
         ("schedule", keeps_to_the_schedule),
         ("priority", goes_by_priority),
         ("once", tries_again),
@@ -282,6 +341,7 @@ RULES: Mapping[str, tuple[str | None, Callable[[QueueRig], Awaitable[None]]]] = 
         ("once", cancels_what_runs),
         ("once", stops_gracefully),
         ("transaction", takes_part_in_a_transaction),
+        ("transaction", refuses_other_inputs_in_a_transaction),
         ("durable", survives_its_worker),
         (None, refuses_what_it_cannot_do),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,7 +12,9 @@ from typing import Protocol
 from docket._core.step import Run
 from docket.cache import MemoryCache
 from docket.docket import Docket
+from docket.errors import InputsChanged
 from docket.queue import QueueDriver
+from docket.serializers import Serializers
 
 QUEUE = "exercise"
 """The one queue that the rules use."""
@@ -75,8 +77,8 @@ class Bench:
         act: Awaited inside the step.
     """
 
-    def __init__(self, rig: QueueRig) -> None:
-        self.d = Docket(cache=MemoryCache(), queue=rig.queue)
+    def __init__(self, rig: QueueRig, serializers: Serializers | None = None) -> None:
+        self.d = Docket(cache=MemoryCache(), queue=rig.queue, serializers=serializers or ())
         self.calls: list[str] = []
         self.act: Callable[[], Awaitable[object]] = _nothing
         self.d.step(cache_result="at_least_once")(self.pack)
@@ -88,9 +90,18 @@ class Bench:
         return Parcel(order.number)
 
     async def put(self, *run_ids: str, connection: object | None = None) -> list[str]:
-        """Enqueue runs; return those for which a job was added."""
-        runs = {run_id: [Order(number)] for number, run_id in enumerate(run_ids)}
+        """Enqueue runs, each with the same order; return those for which a job was added."""
+        runs = {run_id: [Order(0)] for run_id in run_ids}
         return await self.d.enqueue_many(QUEUE, Parcel, runs, connection=connection)
+
+    async def refused(self, run_id: str, runs: Mapping[str, Sequence[object]], connection: object | None = None) -> None:
+        """Enqueue runs of which *run_id* waits with other inputs: it is refused by the name of the field."""
+        found = ""
+        try:
+            await self.d.enqueue_many(QUEUE, Parcel, runs, connection=connection)
+        except InputsChanged as error:
+            found = f"{error.run_id} {error.waiting} {'; '.join(map(str, error.changes))}"
+        assert found == f"{run_id} True Order.number: 0 -> 9", found or "nothing was refused"
 
     async def packed(self, run_id: str) -> Parcel:
         """Wait for a run's parcel."""

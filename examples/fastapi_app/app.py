@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from docket import Busy, InDoubt, InputsChanged, NotYet, Refused
+from docket.errors import BadRunId
 from examples.fastapi_app.shop import DSN, QUEUE, TABLES, OrderRequest, OutOfStock, Shipment, d
 
 
@@ -48,12 +49,13 @@ async def make_later(order_id: str, order: OrderRequest, request: Request, respo
     """Record the order and hand its run to the queue, in one transaction: both or neither."""
     state: State = request.app.state
     async with state.pool.acquire() as connection, connection.transaction():
+        # First, since it refuses an order id that is none before anything is written.
+        await d.enqueue(QUEUE, Shipment, order, run_id=order_id, connection=connection)
         await connection.execute(
             "INSERT INTO shop_order VALUES ($1, $2, $3) ON CONFLICT DO NOTHING", order_id, order.sku, order.amount_cents
         )
         if order.sku == "bad-luck":
             raise RuntimeError("something after the insert fails")
-        await d.enqueue(QUEUE, Shipment, order, run_id=order_id, connection=connection)
     response.headers["Location"] = f"/orders/{order_id}"
     return {"order_id": order_id}
 
@@ -77,6 +79,12 @@ def said(status: int, error: Exception, **headers: str) -> JSONResponse:
 @app.exception_handler(InputsChanged)
 async def other_inputs(_: Request, error: InputsChanged) -> JSONResponse:
     """The order id was used before, with another request."""
+    return said(422, error)
+
+
+@app.exception_handler(BadRunId)
+async def no_order_id(_: Request, error: BadRunId) -> JSONResponse:
+    """The order id is none that a run can have: too long, or with characters that nobody can see."""
     return said(422, error)
 
 

@@ -13,6 +13,9 @@ import asyncpg
 import pytest
 
 from docket.__main__ import main
+from docket.errors import SchemaMissing
+from docket.postgres import PostgresCache
+from tests.database import NewDatabase
 
 SHOP = """
 from dataclasses import dataclass
@@ -264,3 +267,47 @@ def test_an_age_without_a_unit_is_refused(shop: Any, capsys: pytest.CaptureFixtu
 
     assert ended.value.code == 2
     assert "'90' is no age; write a number and s, min, h, d or w, such as 90d" in capsys.readouterr().err
+
+
+AWAY = "postgresql://nobody@127.0.0.1:9/none"
+
+COMMANDS = [
+    ["explain", "{}", "order-1", "Receipt"],
+    ["settle", "{}", "order-1", "ChargeResult", "--token", "1", "--value", "{{}}"],
+    ["release", "{}", "order-1", "ChargeResult"],
+    ["rerun", "{}", "order-1", "Stock"],
+    ["purge", "{}", "--older-than", "1d"],
+]
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=lambda arguments: arguments[0])
+def test_a_database_that_is_away_is_told_with_what_mends_it(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In two lines, whatever the command: no traceback, and the address that was tried."""
+    (tmp_path / "away.py").write_text(SHOP.format(dsn=AWAY))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.delitem(sys.modules, "away", raising=False)
+
+    assert main([one.format("away:d") for one in arguments]) == 1
+    error = capsys.readouterr().err.splitlines()
+    assert error[0].startswith("docket: ")
+    assert error[1] == (
+        f"  the database at {AWAY} cannot be used; start it, or mend the DSN given to PostgresCache (nothing has run)"
+    )
+
+
+@pytest.mark.parametrize("batch", ["0", "-1"])
+def test_a_batch_of_nothing_is_refused(batch: str, shop: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rather than saying that there is nothing to purge."""
+    assert main(["purge", f"{shop.__name__}:d", "--older-than", "1d", "--batch", batch]) == 1
+    assert capsys.readouterr() == ("", f"docket: a batch of {batch} runs purges nothing; use 1 or more\n")
+
+
+async def test_a_purge_without_tables_says_what_to_apply(new_database: NewDatabase) -> None:
+    """As a run does."""
+    cache = PostgresCache(await new_database(tables=False))
+    with pytest.raises(SchemaMissing, match="python -m docket schema apply"):
+        await cache.purge(1.0)
+    await cache.close()

@@ -85,3 +85,11 @@ def test_every_text_is_the_one_on_the_page(name: str) -> None:
 
     assert text is not None
     assert text[1].rstrip("\n") == str(EXAMPLES[name])
+
+
+def test_inputs_of_a_job_that_waits_have_a_text_of_their_own() -> None:
+    """It names no step, since none has run."""
+    change = Change("OrderRequest", "amount_cents", "1000", "1200")
+    section = PAGE.partition("### InputsChanged\n")[2].partition("\n### ")[0]
+
+    assert f"```text\n{errors.InputsChanged('order-1042', '', (change,), waiting=True)}\n```" in section

@@ -150,6 +150,38 @@ async def test_errors_are_mapped(
         assert await charged(database) == (error == "InDoubt")
 
 
+async def test_another_order_under_the_id_of_one_that_waits_is_refused(
+    dsn: str, database: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """The same order again is on its way; another one is told so and not recorded, while nobody has worked on the first."""
+    async with serving(dsn) as (client, _):
+        first = await client.post("/orders/o-1", json=order())
+        again = await client.post("/orders/o-1", json=order())
+        other = await client.post("/orders/o-1", json=order(amount_cents=1))
+
+        assert (first.status_code, again.status_code) == (202, 202)
+        assert (other.status_code, other.json()["error"]) == (422, "InputsChanged")
+        assert "OrderRequest.amount_cents: 1999 -> 1" in other.json()["detail"]
+        assert await database.fetchval("SELECT count(*) FROM procrastinate_jobs") == 1
+
+
+@pytest.mark.parametrize("order_id", ["a%0Ab", "%20a", "a%00b", "%C2%A0", "a" * 300, "a%CC%88"])
+async def test_an_order_id_that_is_none_is_the_clients_mistake(
+    dsn: str, database: asyncpg.Connection[asyncpg.Record], order_id: str
+) -> None:
+    """Whatever a path may hold: 422 from every handler, and nothing is recorded."""
+    async with serving(dsn) as (client, _):
+        answers = [
+            await client.put(f"/orders/{order_id}", json=order()),
+            await client.post(f"/orders/{order_id}", json=order()),
+            await client.get(f"/orders/{order_id}"),
+        ]
+
+        assert [(answer.status_code, answer.json()["error"]) for answer in answers] == [(422, "BadRunId")] * 3
+        assert await database.fetchval("SELECT count(*) FROM shop_order") == 0
+        assert await database.fetchval("SELECT count(*) FROM procrastinate_jobs") == 0
+
+
 async def test_a_client_that_goes_away_loses_no_charge(
     dsn: str, database: asyncpg.Connection[asyncpg.Record]
 ) -> None:

@@ -14,12 +14,14 @@ from pgqueuer.db import AsyncpgDriver
 from pgqueuer.queries import Queries
 
 import docket_pgqueuer
+from docket import Docket
 from docket.cache import MemoryCache
 from docket.postgres.embedded import fresh_database
-from docket.queue import Policy
+from docket.queue import Job, Policy
+from docket.serializers import Serializers
 from docket.testing import ATTEMPTS, QUEUE, QUEUE_RULES, QueueRig, exercise_queue
 from docket_pgqueuer import PgQueuerQueue
-from examples.orders.orders_pb2 import Shipment
+from examples.orders.orders_pb2 import OrderRequest, Shipment
 from tests.database import connected, lay_tables
 from tests.orders import Orders, request
 from tests.procrastinate.queueing import until
@@ -85,7 +87,9 @@ class Rig:
         """Ask the view."""
         async with connected(self._dsn) as connection:
             rows = await connection.fetch(
-                "SELECT last_error FROM docket.pgqueuer_job WHERE run_id = $1 AND state NOT IN ('queued', 'picked')", run_id
+                "SELECT last_error FROM docket.pgqueuer_job WHERE run_id = $1"
+                " AND state NOT IN ('enqueued', 'to be tried again', 'running', 'worker lost')",
+                run_id,
             )
         return " ".join(row["last_error"] or "" for row in rows)
 
@@ -131,12 +135,49 @@ async def test_a_job_of_others_fails_for_good_with_its_reason(pgqueuer_dsn: str)
         queries = Queries(AsyncpgDriver(connection))
         await queries.enqueue(QUEUE, b"\xff", headers={"run_id": "forged-1"})
         await queries.enqueue(QUEUE, b"[]", headers={"run_id": "forged-2"})
+        await queries.enqueue(QUEUE, b"[" * 3000 + b"]" * 3000, headers={"run_id": "forged-3"})
     async with rig.working():
         await until(lambda: rig.says("forged-1", "is not JSON"))
         await until(lambda: rig.says("forged-2", "BadJob"))
+        await until(lambda: rig.says("forged-3", "BadJob"))
     await rig.queue.close()
 
     assert orders.calls == {}
+
+
+async def test_the_log_says_of_an_error_what_may_be_seen(pgqueuer_dsn: str) -> None:
+    """Neither its message nor the traceback that PgQueuer keeps holds what ``redact=`` takes out."""
+    rig = Rig(pgqueuer_dsn)
+    d = Docket(queue=rig.queue, serializers=Serializers(redact=lambda _, text: text.replace("ada", "somebody")))
+
+    @d.step
+    async def ship(order: OrderRequest) -> Shipment:
+        raise OSError("no route to postgresql://svc:hunter2@db/x for ada")
+
+    await d.enqueue(QUEUE, ship, request(), run_id="secret-1")
+    async with rig.working():
+        await until(lambda: rig.says("secret-1", "OSError: no route to postgresql://svc:***@db/x for somebody"))
+    await rig.queue.close()
+
+    async with connected(pgqueuer_dsn) as connection:
+        logged = await connection.fetchval("SELECT string_agg(traceback::text, '') FROM pgqueuer_log")
+    assert "hunter2" not in logged
+    assert "for ada" not in logged
+
+
+async def test_a_run_twice_in_one_call_is_one_job(pgqueuer_dsn: str) -> None:
+    """And jobs that may wait beside one another are as many as were asked for."""
+    rig = Rig(pgqueuer_dsn)
+    named = {run_id: Job(QUEUE, run_id, "shop.Parcel", once=True) for run_id in "abd"}
+    random = Job(QUEUE, "c", "shop.Parcel")
+    ids = await rig.queue.enqueue([named["a"], named["b"], named["a"], random, random], None)
+    again = await rig.queue.enqueue([named["b"], named["d"], named["d"], random], None)
+    for run_id in "abcd":
+        await rig.queue.cancel(run_id, "shop.Parcel")
+    await rig.queue.close()
+
+    assert [found is None for found in ids] == [False, False, True, False, False]
+    assert [found is None for found in again] == [True, False, True, False]
 
 
 async def test_a_connection_of_another_kind_is_refused(pgqueuer_dsn: str) -> None:

@@ -210,11 +210,13 @@ async def test_the_command_says_what_is_wrong_without_a_traceback() -> None:
     """No database named, none there, a bad name, a bad number."""
     unnamed = await command("apply")
     absent = await command("apply", "--dsn", "postgresql://nobody@127.0.0.1:9/none")
+    wrong = await command("check", "--dsn", "foo")
     named = await command("print", "--schema", "No")
     parted = await command("print", "--partitions", "1")
 
     assert unnamed == (1, "", "docket: no database is named; set DATABASE_URL or pass --dsn postgresql://...\n")
     assert (absent[0], absent[1], "Traceback" in absent[2]) == (1, "", False)
+    assert (wrong[0], wrong[1], wrong[2].count("\n"), wrong[2].startswith("docket: ")) == (1, "", 1, True)
     assert "is not a plain identifier" in named[2]
     assert parted[2] == "docket: tables cannot be split into 1 parts; use 2 to 1024, such as 16\n"
 

@@ -62,8 +62,10 @@ class Shop:
     async def rows(self) -> list[Row]:
         """Return all jobs, oldest first."""
         async with connected(self.dsn) as connection:
-            rows = await connection.fetch("SELECT id, status::text, attempts, args::text FROM procrastinate_jobs ORDER BY id")
-        return [Row(row["id"], row["status"], row["attempts"], outcome_in(row["args"])) for row in rows]
+            rows = await connection.fetch(
+                "SELECT id, status::text, attempts, (args -> 'outcome')::text AS outcome FROM procrastinate_jobs ORDER BY id"
+            )
+        return [Row(row["id"], row["status"], row["attempts"], json.loads(row["outcome"] or "{}")) for row in rows]
 
     async def become(self, *statuses: str) -> list[Row]:
         """Wait until the jobs have these statuses, oldest first, and return them."""
@@ -80,13 +82,6 @@ class Shop:
         """Do something to the tables."""
         async with connected(self.dsn) as connection:
             await connection.execute(sql, *values)
-
-
-def outcome_in(arguments: str) -> dict[str, Any]:
-    """Return what a job's arguments say about its last attempt."""
-    found: Any = json.loads(arguments)
-    outcome: dict[str, Any] = found.get("outcome", {}) if arguments.startswith("{") else {}
-    return outcome
 
 
 async def until(happened: Callable[[], Awaitable[object]], patience: float = 30.0) -> None:

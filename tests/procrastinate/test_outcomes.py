@@ -15,6 +15,7 @@ from docket.cache import MemoryCache
 from docket.errors import ConfigurationError, RetryLater, Unstorable
 from docket.postgres import PostgresCache
 from docket.queue import MOST_BYTES, Job
+from docket_procrastinate import ProcrastinateQueue
 from examples.orders.orders_pb2 import ChargeResult, OrderRequest, Shipment
 from tests.database import connected
 from tests.orders import Orders, request
@@ -95,6 +96,11 @@ async def test_the_view_says_what_a_waiting_job_waits_for(dsn: str) -> None:
             '"inputs":[{"type":"orders.OrderRequest","serializer":"protobuf","body":"/w=="}]}',
             "Undecodable: run 'o'",
         ),
+        (
+            '{"run_id":"o","target":"orders.Shipment",'
+            '"inputs":[{"type":"orders.OrderRequest","serializer":"none","body":""}]}',
+            "UnexpectedInput: run 'o': a value of type orders.OrderRequest was passed, but it is None, which no input is",
+        ),
         ('{"run_id": "o", "target": "orders.Shipment", "inputs": []}', "MissingInput: run 'o': OrderRequest is needed"),
         ('{"run_id": "o", "target": "orders.Shipment", "inputs": [], "outcome": {"free": 99, "lost": "x"}}', "MissingInput"),
     ],
@@ -123,6 +129,30 @@ async def test_a_job_whose_arguments_are_no_object_is_ended(dsn: str) -> None:
     await orders.d.enqueue(QUEUE, Shipment, request(), run_id="order-1")
     async with shop.working():
         await shop.become("failed", "succeeded")
+
+
+@pytest.mark.parametrize(("nested", "why"), [("[" * 3000 + "]" * 3000, "RecursionError"), ("9" * 5000, "ValueError")])
+async def test_arguments_that_python_cannot_read_do_not_stop_a_worker(dsn: str, nested: str, why: str) -> None:
+    """The job fails for good and says why; one of another task is not called with anything else; other jobs go on."""
+    shop = Shop(dsn)
+    orders = Orders(MemoryCache(), shop.queue)
+    called: list[object] = []
+
+    @shop.app.task(name="of_the_users")
+    async def of_the_users(**arguments: object) -> None:
+        called.append(arguments)
+
+    for task in ("docket.run", "of_the_users"):
+        await shop.execute(
+            "INSERT INTO procrastinate_jobs (queue_name, task_name, args) VALUES ('orders', $1, $2::text::jsonb)",
+            task, f'{{"run_id": "o", "target": "orders.Shipment", "inputs": {nested}}}',
+        )  # fmt: skip
+    await orders.d.enqueue(QUEUE, Shipment, request(), run_id="order-1")
+    async with shop.working():
+        forged, *_ = await shop.become("failed", "failed", "succeeded")
+
+    assert f"BadJob: job 1 on queue 'orders' cannot be worked on: its arguments cannot be read ({why}" in forged.outcome["why"]
+    assert (forged.attempts, called) == (1, [])
 
 
 async def test_inputs_over_the_limit_are_refused_when_they_are_enqueued(dsn: str) -> None:
@@ -238,6 +268,26 @@ async def test_a_worker_that_stops_costs_no_attempt(dsn: str) -> None:
     assert row.outcome["why"] == "its worker was shut down"
 
 
+async def test_a_step_that_says_later_and_gives_no_number_is_asked_again(dsn: str) -> None:
+    """Whatever became of its arithmetic: the job comes back, as its outcome says."""
+    shop = Shop(dsn)
+    d = Docket(queue=shop.queue)
+    started: list[int] = []
+
+    @d.step
+    async def ship(order: OrderRequest) -> Shipment:
+        started.append(1)
+        if len(started) == 1:
+            raise RetryLater(float("nan"))
+        return Shipment()
+
+    await d.enqueue(QUEUE, ship, request())
+    async with shop.working():
+        (row,) = await shop.become("succeeded")
+
+    assert (len(started), row.outcome["what"]) == (2, "later")
+
+
 async def test_a_step_that_cancels_itself_is_no_endless_loop(dsn: str) -> None:
     """A CancelledError that nobody caused from outside counts as a failure."""
     shop = Shop(dsn, attempts=2)
@@ -295,6 +345,14 @@ async def test_enqueueing_opens_the_app_as_often_as_it_takes(dsn: str) -> None:
     await orders.d.close()
 
     assert [row.status for row in await shop.rows()] == ["succeeded", "todo", "todo", "todo"]
+
+
+async def test_an_app_works_for_one_docket(dsn: str) -> None:
+    """Its jobs do not say whose they are; a second Docket is told so when it is made."""
+    shop = Shop(dsn)
+    Docket(queue=shop.queue)
+    with pytest.raises(ConfigurationError, match="give each Docket an app"):
+        Docket(queue=ProcrastinateQueue(shop.app))
 
 
 async def test_two_jobs_with_ids_that_could_be_confused_are_two(dsn: str) -> None:

@@ -53,6 +53,7 @@ def test_delays() -> None:
     assert verdict(RetryLater(timedelta(minutes=5))).delay == 300.0
     assert verdict(RetryLater(float("inf"))).delay == LATEST
     assert verdict(RetryLater(-1)).delay == 0.0
+    assert verdict(RetryLater(float("nan"))).delay == 1.0
     assert verdict(Busy("r", "Charge", 0.0, "another")).delay == 1.0
 
 

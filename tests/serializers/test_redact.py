@@ -18,6 +18,8 @@ from docket.serializers import error_text
         ("AWS_SECRET_ACCESS_KEY=abc/def", "AWS_SECRET_ACCESS_KEY=***"),
         ("https://api.example/v1?access_token=abc&page=2", "https://api.example/v1?access_token=***&page=2"),
         ("token: abc123", "token: ***"),
+        ("token=123456", "token=***"),
+        ("settle('order-1', Charge, value, token=12)", "settle('order-1', Charge, value, token=12)"),
         ("a bearer of bad news", "a bearer of bad news"),
         ("https://example.com/path: not found", "https://example.com/path: not found"),
         ("card declined", "card declined"),
@@ -61,3 +63,12 @@ def test_a_message_that_cannot_be_made_is_replaced() -> None:
             raise RuntimeError
 
     assert error_text(Mute(), "k") == "<Mute has no message>"
+
+
+def test_a_hook_that_raises_shows_nothing() -> None:
+    """The failure that is being stored is not replaced by another."""
+
+    def broken(key: str, text: str) -> str | None:
+        raise KeyError(key)
+
+    assert error_text(ValueError("no points for bob"), "bank.Score", broken) == ""
