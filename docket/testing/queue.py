@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from docket.errors import ConfigurationError, Refused, RetryLater, WaitingFor
 from docket.queue import Job
 from docket.serializers import Serializers
-from docket.testing.rig import ATTEMPTS, QUEUE, QUIET, Bench, Order, Parcel, QueueRig, until
+from docket.testing.rig import ATTEMPTS, QUEUE, QUIET, Bench, Label, Order, Parcel, QueueRig, Sent, send, until
 
 
 async def works_on_what_is_enqueued(rig: QueueRig) -> None:
@@ -198,14 +198,22 @@ async def cancels_what_waits(rig: QueueRig) -> None:
 async def cancels_what_runs(rig: QueueRig) -> None:
     """A job that is cancelled while it is worked on ends there; its certified step finishes; it is not tried again."""
     bench = Bench(rig)
-    goes_on = asyncio.Event()
+    goes_on, heard = asyncio.Event(), asyncio.Event()
+
+    async def print_label(_order: Order) -> Label:
+        try:
+            return await asyncio.Future[Label]()
+        except asyncio.CancelledError:
+            heard.set()
+            raise
 
     bench.act = goes_on.wait
-    await bench.put("run-1")
+    bench.d.register(print_label, send)
+    await bench.d.enqueue(QUEUE, Sent, Order(0), run_id="run-1")
     async with rig.working():
         await until(lambda: _true(bench.calls == ["run-1"]))
-        assert await bench.d.cancel("run-1", Parcel) == 1
-        await asyncio.sleep(QUIET)
+        assert await bench.d.cancel("run-1", Sent) == 1
+        await until(lambda: _true(heard.is_set()))
         goes_on.set()
         assert await bench.packed("run-1") == Parcel(0)
         await until(lambda: _says(rig, "run-1", "cancel"))

@@ -68,6 +68,25 @@ class Parcel:
     number: int
 
 
+@dataclass(frozen=True)
+class Label:
+    """What goes on a parcel."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A parcel with its label."""
+
+    number: int
+
+
+async def send(parcel: Parcel, _label: Label) -> Sent:
+    """Send a parcel."""
+    return Sent(parcel.number)
+
+
 class Bench:
     """A Docket with one certified step on the rig's queue, and an account of what happened.
 

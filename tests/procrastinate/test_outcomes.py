@@ -192,7 +192,7 @@ async def test_text_that_jsonb_refuses_does_not_keep_a_run_from_the_queue(dsn: s
     assert orders.calls["ship"] == 1
 
 
-@pytest.mark.parametrize("name", ["", "q" * 41])
+@pytest.mark.parametrize("name", ["é" * 21, "q" * 41])
 async def test_a_queue_name_that_cannot_be_notified_is_refused(dsn: str, name: str) -> None:
     """Rather than failing in a trigger of Procrastinate's."""
     shop = Shop(dsn)
