@@ -113,12 +113,18 @@ def certificate_values(certificates: Sequence[Certificate]) -> tuple[Shape, Sequ
 
 def _shaped(rows: list[tuple[Any, ...]], items: Sequence[Claim | Certificate]) -> tuple[Shape, Sequence[Any]]:
     if len(items) == 1 and len(items[0].inputs) < 2:
-        if not items[0].inputs:
-            return "bare", rows[0]
-        (one,) = items[0].inputs
-        stored = one.stored
-        return "one", (*rows[0], items[0].run_id, stored.type, one.digest, stored.serializer, stored.body, stored.view)
+        return ("one", (*rows[0], *_input(items[0]))) if items[0].inputs else ("bare", rows[0])
+    if len(items) == 2:
+        first, second = items
+        if first.run_id == second.run_id and first.inputs == second.inputs and len(first.inputs) == 1:
+            return "pair", (*rows[0], *rows[1], *_input(first))
     return "many", columns(rows) + input_columns(items)
+
+
+def _input(item: Claim | Certificate) -> tuple[Any, ...]:
+    (one,) = item.inputs
+    stored = one.stored
+    return item.run_id, stored.type, one.digest, stored.serializer, stored.body, stored.view
 
 
 def move_payload(stored: Stored | None) -> tuple[tuple[Any, ...], str | None]:

@@ -32,9 +32,13 @@ _INPUT = """run_id, key, 'input', 'certified', 1, NULL::uuid, '', 0,
     NULL, serializer, key, body, NULL, digest, NULL, NULL"""
 
 
-Shape: TypeAlias = Literal["bare", "one", "many"]
-"""A write of one row without an input, of one row with one input, or of any number of both. Most writes are of one row, and
-then plain values are half the work of arrays, for the client and for the server."""
+Shape: TypeAlias = Literal["bare", "one", "pair", "many"]
+"""A write of one row without an input, of one row with one input, of two rows with one input (two steps of a run that were
+ready together), or of any number of both. Most writes are of one or two rows, and then plain values are half the work of
+arrays, for the client and for the server."""
+
+ROWS: Mapping[Shape, int] = {"bare": 1, "one": 1, "pair": 2}
+"""The rows of a shape that has plain values."""
 
 SHAPES: tuple[Shape, ...] = get_args(Shape)
 
@@ -121,22 +125,26 @@ SELECT set_config('lock_timeout', $1::text, true), set_config('synchronous_commi
     )
 
 
-def _rows(columns: Columns, first: int, name: str, *, many: bool) -> str:
-    """Return the rows that a statement is given as something to select from."""
-    if not many:
-        values = ", ".join(f"${first + at}::{type_} AS {column}" for at, (column, type_) in enumerate(columns))
-        return f"(SELECT {values}) {name}"
+def _rows(columns: Columns, first: int, name: str, count: int | None) -> str:
+    """Return the rows that a statement is given as something to select from; *count* is None for any number."""
+    if count is not None:
+        starts = range(first, first + count * len(columns), len(columns))
+        rows = (
+            ", ".join(f"${start + at}::{type_} AS {column}" for at, (column, type_) in enumerate(columns)) for start in starts
+        )
+        return f"({' UNION ALL '.join(f'SELECT {row}' for row in rows)}) {name}"
     arrays = ", ".join(f"${first + at}::{type_}[]" for at, (_, type_) in enumerate(columns))
     return f"unnest({arrays}) AS {name} ({', '.join(column for column, _ in columns)})"
 
 
-def _inputs(s: str, shape: Shape, first: int) -> str:
+def _inputs(s: str, shape: Shape, before: Columns) -> str:
     if shape == "bare":
         return ""
+    first = 1 + len(before) * ROWS.get(shape, 1)
     return f""", recorded AS (
   INSERT INTO {s}.input (run_id, key, digest, serializer, body, view)
   SELECT i.run_id, i.key, i.digest, i.serializer, i.body, i.view::jsonb
-  FROM {_rows(INPUT, first, "i", many=shape == "many")}
+  FROM {_rows(INPUT, first, "i", None if shape == "many" else 1)}
   ON CONFLICT DO NOTHING)"""
 
 
@@ -158,11 +166,11 @@ SELECT {_INPUT} FROM {s}.input WHERE run_id = $1::text"""
 def _claim(s: str, shape: Shape) -> str:
     # A new token is the one that was seen plus one, so "the row is still the one that was seen" needs no column of its own.
     return f"""
-WITH {_DURABLE}{_inputs(s, shape, len(CLAIM) + 1)}
+WITH {_DURABLE}{_inputs(s, shape, CLAIM)}
 INSERT INTO {s}.result AS r (run_id, key, mode, state, token, claim, owner, lease_until, made_from)
 SELECT n.run_id, n.key, n.mode, 'running', n.token, n.claim::uuid, n.owner,
        clock_timestamp() + make_interval(secs => n.lease), n.made_from::jsonb
-FROM {_rows(CLAIM, 1, "n", many=shape == "many")}, durable
+FROM {_rows(CLAIM, 1, "n", ROWS.get(shape))}, durable
 ON CONFLICT (run_id, key) DO UPDATE SET
   mode = excluded.mode, state = 'running', token = excluded.token, claim = excluded.claim, owner = excluded.owner,
   attempt = r.attempt + 1, lease_until = excluded.lease_until, made_from = excluded.made_from,
@@ -179,12 +187,12 @@ def _certify(s: str, shape: Shape) -> str:
     # reads the whole table as long as the server has no statistics. Whose row it is shows in nonce and token: a claim's holder
     # brings those of the row; what nobody claimed brings a nonce of its own and the token that it saw, plus one.
     return f"""
-WITH {_DURABLE}{_inputs(s, shape, len(CERTIFICATE) + 1)}
+WITH {_DURABLE}{_inputs(s, shape, CERTIFICATE)}
 INSERT INTO {s}.result AS r
   (run_id, key, mode, state, token, claim, owner, made_from, serializer, type, body, view, blob, certified_at)
 SELECT n.run_id, n.key, n.mode, 'certified', n.token, n.claim::uuid, n.owner, n.made_from::jsonb,
        n.serializer, n.type, n.body, n.view::jsonb, n.blob::jsonb, clock_timestamp()
-FROM {_rows(CERTIFICATE, 1, "n", many=shape == "many")}, durable
+FROM {_rows(CERTIFICATE, 1, "n", ROWS.get(shape))}, durable
 ON CONFLICT (run_id, key) DO UPDATE SET
   mode = excluded.mode, state = 'certified', token = excluded.token, claim = excluded.claim, owner = excluded.owner,
   lease_until = NULL, made_from = excluded.made_from, serializer = excluded.serializer, type = excluded.type,
