@@ -107,7 +107,7 @@ class App:
             await self.d.enqueue_many(QUEUE, Done, {f"run-{number}": [Ask(number)] for number in range(count)})
         if kind == "like":
             await connection.execute(LIKE)
-        # As the server does for itself before long: without figures about a table that was just filled it takes plans whose cost
+        # As the server does for itself before long: knowing nothing of a table that was just filled, it takes plans whose cost
         # grows with the size of the rows, and that would be measured instead.
         await connection.execute("ANALYZE procrastinate_jobs")
 
