@@ -301,10 +301,11 @@ class _Branch(Coroutine[Any, Any, None]):
 
     def _follow(self, prepared: Prepared) -> Any:
         work = self._work
-        self._step = work.preparation = None
+        self._step = None
         if not work.stopped:
             try:
                 work.follow(*prepared)
+                work.preparation = None
             except BaseException as error:
                 work.failed(_BETWEEN, error)
             if work.ready:

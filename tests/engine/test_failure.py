@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import random
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from docket._engine.execution import execute
+from docket._engine.execution import Execution, Prepared, execute
 from tests.engine import programs
 from tests.engine.loops import LOOPS, run_in
 
@@ -306,3 +307,49 @@ def test_every_position(loop: str) -> None:
             await Chaos(seed).drive()
 
     run_in(loop, main)
+
+
+async def test_what_was_found_out_too_late_is_not_begun() -> None:
+    """A run that is cancelled while it finds out what to do is cancelled, even if that comes to its end all the same."""
+    calls: list[str] = []
+    asked = asyncio.Event()
+
+    async def first() -> int:
+        calls.append("first")
+        return 1
+
+    made = programs.program([()], [first])
+
+    async def find_out() -> Prepared:
+        asked.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Future[None]()
+        return made, programs.slots(made), [first]
+
+    work = Execution(find_out(), "order-1")
+    work.begin()
+    caller = asyncio.create_task(work.wait())
+    await asked.wait()
+    await asyncio.sleep(0)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+
+    assert (calls, work.is_settled()) == ([], True)
+
+
+@pytest.mark.parametrize("begins", [False, True])
+async def test_a_run_that_cannot_find_out_what_to_do_fails_with_that(begins: bool) -> None:
+    """Whether its preparation raises or gives what is no program."""
+
+    async def find_out() -> Prepared:
+        if not begins:
+            raise ConnectionError("the cache is away")
+        return (None, [None], [])  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
+
+    work = Execution(find_out(), "order-1")
+    work.begin()
+    with pytest.raises(AttributeError if begins else ConnectionError):
+        await work.wait()
+
+    assert work.is_settled()
