@@ -226,7 +226,9 @@ class Shared:
         """
         inside = _inside.get()
         if inside is None and name not in self._under_way:
-            return self._begun(name, given, make).wait(seconds)
+            work = self._remembered(name, given, make())
+            _begin(work)
+            return work.wait(seconds)
         return self._joined(name, given, make, seconds, inside)
 
     async def _joined(
@@ -235,13 +237,13 @@ class Shared:
         while True:
             work: Work[T]
             entry = self._under_way.get(name)
+            shared = entry is not None and _equal(entry[1], given)
             if entry is None:
-                work = self._begun(name, given, make)
-            elif not _equal(entry[1], given):
+                work = self._remembered(name, given, make())
+            elif not shared:
                 work = make()
                 work.taken_off = functools.partial(self._beside.discard, work)
                 self._beside.add(work)
-                _begin(work)
             elif inside is not None and _leads_to(entry[0], inside):
                 raise entry[0].stuck()
             else:
@@ -249,6 +251,8 @@ class Shared:
             if inside is not None:
                 inside.waits_for.append(work)
             try:
+                if not shared:  # only now: it may at once ask for what is being waited for
+                    _begin(work)
                 if not work.abandoned:
                     return await work.wait(seconds)
                 await work.over()
@@ -256,11 +260,9 @@ class Shared:
                 if inside is not None:
                     inside.waits_for.remove(work)
 
-    def _begun(self, name: Hashable, given: object, make: Callable[[], Work[T]]) -> Work[T]:
-        work = make()
+    def _remembered(self, name: Hashable, given: object, work: Work[T]) -> Work[T]:
         work.taken_off = functools.partial(self._under_way.pop, name)
         self._under_way[name] = (work, given)
-        _begin(work)
         return work
 
 
