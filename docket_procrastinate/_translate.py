@@ -8,11 +8,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import NoneType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from procrastinate import exceptions, sql
 
 from docket_procrastinate._statements import TASK
+
+DEEPEST = 200
+"""Levels that a job's arguments nest at most: what Docket's own JSON allows, and less than half of what can still be logged."""
 
 JsonDumps = Callable[[Any], str | bytes]
 JsonLoads = Callable[[str | bytes], Any]
@@ -126,12 +129,33 @@ def as_row(record: Iterable[tuple[str, Any]], loads: JsonLoads) -> dict[str, Any
         value = row.get(name)
         if isinstance(value, str | bytes):
             try:
-                row[name] = loads(value)
+                row[name] = _refuse_deep(value, loads(value))
             except (ValueError, RecursionError) as error:
                 # Only a name is an argument: a task with ``**arguments`` would take any text for one.
                 key = UNREADABLE if row.get("task_name") == TASK else None
                 row[name] = {key: f"{type(error).__name__}: {error}"}
     return row
+
+
+def _refuse_deep(text: str | bytes, tree: Any) -> Any:
+    """Return *tree*, unless it nests deeper than Procrastinate can log: it copies a job's arguments by recursion."""
+    brackets: tuple[Any, ...] = (b"[", b"{") if isinstance(text, bytes) else ("[", "{")
+    level: list[Any] = [tree] if sum(map(text.count, brackets)) > DEEPEST else []
+    depth = 0
+    while level and depth <= DEEPEST:
+        level, depth = [child for node in level for child in _inside(node)], depth + 1
+    if depth > DEEPEST:
+        raise RecursionError(f"nested deeper than {DEEPEST} levels")
+    return tree
+
+
+def _inside(node: Any) -> Iterable[Any]:
+    children: Iterable[Any] = ()
+    if isinstance(node, dict):
+        children = cast("dict[str, Any]", node).values()
+    elif isinstance(node, list):
+        children = node
+    return children
 
 
 def sendable(value: Any, dumps: JsonDumps) -> Any:
