@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import NoneType
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from procrastinate import exceptions, sql
 
@@ -150,12 +150,10 @@ def _refuse_deep(text: str | bytes, tree: Any) -> Any:
 
 
 def _inside(node: Any) -> Iterable[Any]:
-    children: Iterable[Any] = ()
-    if isinstance(node, dict):
-        children = cast("dict[str, Any]", node).values()
-    elif isinstance(node, list):
-        children = node
-    return children
+    kind: object = type(node)
+    if kind is dict:
+        return node.values()  # type: ignore[no-any-return]
+    return node if kind is list else ()
 
 
 def sendable(value: Any, dumps: JsonDumps) -> Any:
