@@ -150,7 +150,7 @@ def _refuse_deep(text: str | bytes, tree: Any) -> Any:
 
 
 def _inside(node: Any) -> Iterable[Any]:
-    kind: object = type(node)
+    kind: object = type(node)  # pyright: ignore[reportUnknownVariableType]
     if kind is dict:
         return node.values()  # type: ignore[no-any-return]
     return node if kind is list else ()
