@@ -21,7 +21,7 @@ from docket_procrastinate._outage import Outages
 from docket_procrastinate._repeat import HandedOut, Repeat, fenced, is_known, is_long, lost_fetch, name_of, rule_for
 from docket_procrastinate._source import AsyncpgPool, PoolLender, Source
 from docket_procrastinate._sync import ThreadBridge
-from docket_procrastinate._translate import JsonDumps, JsonLoads, as_row, bind
+from docket_procrastinate._translate import JsonDumps, JsonLoads, as_row, bind, inputs_unlogged
 
 _T = TypeVar("_T")
 _Rows = list[dict[str, Any]]
@@ -260,6 +260,7 @@ class AsyncpgConnector(BaseAsyncConnector):
                 break
         for row in rows:
             self._handed_out.note(row, worker_id)
+            inputs_unlogged(row)
         return rows
 
     async def _end_job(self, query: str, arguments: dict[str, Any]) -> _Rows:

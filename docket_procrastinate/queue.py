@@ -18,7 +18,7 @@ from docket.queue import Capability, Job, Policy, Work, read_job
 from docket_procrastinate._caller import rows_on
 from docket_procrastinate._enqueue import enqueue_one, enqueue_skipping, enqueue_together
 from docket_procrastinate._statements import CANCEL, NOTE, TASK
-from docket_procrastinate._translate import UNREADABLE
+from docket_procrastinate._translate import UNREADABLE, with_inputs
 from docket_procrastinate.rescue import rescue_periodically
 
 _log = logging.getLogger("docket_procrastinate")
@@ -157,7 +157,7 @@ class _Attempt:
             once = row.queueing_lock is not None
             if self._arguments.keys() == {UNREADABLE}:
                 raise BadJob(where, f"its arguments cannot be read ({self._arguments[UNREADABLE]})")
-            await work(read_job(self._arguments, queue=row.queue, where=where, once=once, priority=row.priority))
+            await work(read_job(with_inputs(self._arguments), queue=row.queue, where=where, once=once, priority=row.priority))
         except asyncio.CancelledError:
             await self._cancelled()
         except Exception as error:

@@ -362,3 +362,21 @@ async def test_two_jobs_with_ids_that_could_be_confused_are_two(dsn: str) -> Non
     await shop.queue.close()
 
     assert ids == ["1", "2"]
+
+
+async def test_what_a_run_was_asked_stands_in_no_log(dsn: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Procrastinate logs a job's arguments; of a run it says which, not with what. The job's row has everything."""
+    shop = Shop(dsn)
+    orders = Orders(MemoryCache(), shop.queue)
+    asked = request()
+    await orders.d.enqueue(QUEUE, Shipment, asked, run_id="order-1")
+    with caplog.at_level("DEBUG", logger="procrastinate"):
+        async with shop.working():
+            await shop.become("succeeded")
+
+    lines = [record.getMessage() for record in caplog.records]
+    assert any("run_id='order-1'" in line and "inputs=..." in line for line in lines)
+    assert not any(asked.sku in f"{record.getMessage()} {vars(record)}" for record in caplog.records)
+    async with connected(dsn) as connection:
+        (row,) = await connection.fetch("SELECT args -> 'inputs' -> 0 -> 'view' ->> 'sku' AS sku FROM procrastinate_jobs")
+    assert row["sku"] == asked.sku
