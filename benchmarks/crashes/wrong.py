@@ -43,10 +43,9 @@ class Forgetful(PostgresCache):
     def __init__(self, source: str, **options: Any) -> None:
         super().__init__(source, **options)
         right = self._sql
-        claim = {shape: _careless(text) for shape, text in right.claim.items()}
-        certify = {shape: _careless(text) for shape, text in right.certify.items()}
+        write = {shape: _careless(text) for shape, text in right.write.items()}
         begin, move = _careless(right.begin), _careless(right.move)
-        wrong = dataclasses.replace(right, claim=claim, certify=certify, begin=begin, move=move)
+        wrong = dataclasses.replace(right, write=write, begin=begin, move=move)
         self._sql = self._line._sql = wrong  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 

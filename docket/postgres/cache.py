@@ -23,7 +23,6 @@ from docket.postgres.transaction import transact
 from docket.retry import seconds
 
 A = TypeVar("A")
-T = TypeVar("T", Claim, Certificate)
 
 READ_PATIENCE = 5.0
 """Seconds for which a read is repeated when its answer is lost. Nothing has happened yet, so the caller is told soon."""
@@ -84,21 +83,11 @@ class PostgresCache:
 
     async def claim(self, claim: Claim, /) -> Record:
         """Claim a result if it may be claimed; return what stands. One statement, one more if it was not granted."""
-        line = self._here()
-        try:
-            granted = await line.claims(claim)
-        except (Exception, asyncio.CancelledError) as error:
-            granted = await self._fitted(line, claim, line.claims, error)
-        return granted or await self._stands(line, claim, line.claims)
+        return await self._written(claim)
 
     async def certify(self, certificate: Certificate, /) -> Record:
         """Store a result unless one stands; return what stands. One statement, one more if it was not written."""
-        line = self._here()
-        try:
-            written = await line.certificates(certificate)
-        except (Exception, asyncio.CancelledError) as error:
-            written = await self._fitted(line, certificate, line.certificates, error)
-        return written or await self._stands(line, certificate, line.certificates)
+        return await self._written(certificate)
 
     async def move(self, move: Move, /) -> Record | None:
         """Change a row's state and write the journal, in one statement; then read what stands."""
@@ -192,31 +181,29 @@ class PostgresCache:
             self._loop = loop
         return self._line
 
-    async def _stands(self, line: Line, item: T, send: Callable[[T], Awaitable[Record | None]]) -> Record:
-        """Return what stands in the way of *item*, which was not written."""
+    async def _written(self, item: Claim | Certificate) -> Record:
+        line = self._here()
         while True:
+            try:
+                written = await line.writes(item)
+            except (Exception, asyncio.CancelledError) as error:
+                written = await self._fitted(line, item, error)
+            if written is not None:
+                return written
             found = await self._known(line, functools.partial(line.loads, item.run_id), self._patience)
             if item.key in found.results:
                 return found.results[item.key]
             # The row that stood in the way was purged in between: now there is room.
-            try:
-                written = await send(item)
-            except (Exception, asyncio.CancelledError) as error:
-                written = await self._fitted(line, item, send, error)
-            if written is not None:
-                return written
 
-    async def _fitted(
-        self, line: Line, item: T, send: Callable[[T], Awaitable[Record | None]], error: BaseException
-    ) -> Record | None:
+    async def _fitted(self, line: Line, item: Claim | Certificate, error: BaseException) -> Record | None:
         """Send *item* again; without its projections if they are what the database refuses, since those are expendable."""
         try:
-            return await self._repeated(line, lambda: send(item), self._patience, error)
+            return await self._repeated(line, lambda: line.writes(item), self._patience, error)
         except asyncpg.PostgresError as refused:
             plain = _without_views(item)
             if plain == item or not is_bad_value(refused):
                 raise
-            return await self._known(line, lambda: send(plain), self._patience)
+            return await self._known(line, lambda: line.writes(plain), self._patience)
 
     async def _known(self, line: Line, attempt: Callable[[], Awaitable[A]], patience: float) -> A:
         try:
@@ -233,7 +220,7 @@ class PostgresCache:
             raise SchemaMissing("", self.schema, str(error)) from error
 
 
-def _without_views(item: T) -> T:
+def _without_views(item: Claim | Certificate) -> Claim | Certificate:
     inputs = tuple(dataclasses.replace(one, stored=dataclasses.replace(one.stored, view=None)) for one in item.inputs)
     if isinstance(item, Claim):
         return dataclasses.replace(item, inputs=inputs)

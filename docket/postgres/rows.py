@@ -90,28 +90,9 @@ def read_blob(text: str) -> Blob:
     return Blob(value["uri"], value["sha256"], value["size"])
 
 
-def claim_values(claims: Sequence[Claim]) -> tuple[Shape, Sequence[Any]]:
-    """Return the shape of a claim statement and its values."""
-    rows = [
-        (c.run_id, c.key, c.mode, c.nonce.hex, c.owner, float(c.lease), made_from_text(c.made_from), c.seen + 1)
-        for c in claims
-    ]
-    return _shaped(rows, claims)
-
-
-def certificate_values(certificates: Sequence[Certificate]) -> tuple[Shape, Sequence[Any]]:
-    """Return the shape of a certify statement and its values."""
-    rows = [
-        (
-            c.run_id, c.key, c.mode, c.nonce.hex, c.owner, made_from_text(c.made_from), c.token or c.seen + 1,
-            c.stored.serializer, c.stored.type, *_payload(c.stored),
-        )
-        for c in certificates
-    ]  # fmt: skip
-    return _shaped(rows, certificates)
-
-
-def _shaped(rows: list[tuple[Any, ...]], items: Sequence[Claim | Certificate]) -> tuple[Shape, Sequence[Any]]:
+def write_values(items: Sequence[Claim | Certificate]) -> tuple[Shape, Sequence[Any]]:
+    """Return the shape of a statement that claims and certifies, and its values."""
+    rows = [_claim(item) if isinstance(item, Claim) else _certificate(item) for item in items]
     if len(items) == 1 and len(items[0].inputs) < 2:
         return ("one", (*rows[0], *_input(items[0]))) if items[0].inputs else ("bare", rows[0])
     if len(items) == 2:
@@ -119,6 +100,20 @@ def _shaped(rows: list[tuple[Any, ...]], items: Sequence[Claim | Certificate]) -
         if first.run_id == second.run_id and first.inputs == second.inputs and len(first.inputs) == 1:
             return "pair", (*rows[0], *rows[1], *_input(first))
     return "many", columns(rows) + input_columns(items)
+
+
+def _claim(claim: Claim) -> tuple[Any, ...]:
+    return (
+        claim.run_id, claim.key, claim.mode, claim.nonce.hex, claim.owner, float(claim.lease), made_from_text(claim.made_from),
+        claim.seen + 1, None, None, None, None, None,
+    )  # fmt: skip
+
+
+def _certificate(one: Certificate) -> tuple[Any, ...]:
+    return (
+        one.run_id, one.key, one.mode, one.nonce.hex, one.owner, None, made_from_text(one.made_from),
+        one.token or one.seen + 1, one.stored.serializer, one.stored.type, *_payload(one.stored),
+    )  # fmt: skip
 
 
 def _input(item: Claim | Certificate) -> tuple[Any, ...]:

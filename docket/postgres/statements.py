@@ -45,14 +45,13 @@ SHAPES: tuple[Shape, ...] = get_args(Shape)
 Columns: TypeAlias = tuple[tuple[str, str], ...]
 """Names and types."""
 
-CLAIM: Columns = (
+WRITE: Columns = (
     ("run_id", "text"), ("key", "text"), ("mode", "text"), ("claim", "text"), ("owner", "text"), ("lease", "float8"),
-    ("made_from", "text"), ("token", "bigint"),
+    ("made_from", "text"), ("token", "bigint"), ("serializer", "text"), ("type", "text"), ("body", "bytea"), ("view", "text"),
+    ("blob", "text"),
 )  # fmt: skip
-CERTIFICATE: Columns = (
-    ("run_id", "text"), ("key", "text"), ("mode", "text"), ("claim", "text"), ("owner", "text"), ("made_from", "text"),
-    ("token", "bigint"), ("serializer", "text"), ("type", "text"), ("body", "bytea"), ("view", "text"), ("blob", "text"),
-)  # fmt: skip
+"""A claim has a lease and no value, a certificate a value and no lease."""
+
 INPUT: Columns = (
     ("run_id", "text"), ("key", "text"), ("digest", "text"), ("serializer", "text"), ("body", "bytea"), ("view", "text"),
 )  # fmt: skip
@@ -66,8 +65,7 @@ class Statements:
         load: ``$1`` run ids. Rows of results and, with mode ``input``, of inputs (digest in ``reason``, age in ``since``).
         states: ``$1, $2`` run ids and keys, pair by pair. Rows of run id, key and state; see `docket.cache.Glances`.
         load_one: The same as ``load`` for ``$1``, one run id.
-        claim: By shape. The columns of `CLAIM`, then those of `INPUT`. Returns the rows granted.
-        certify: By shape. The columns of `CERTIFICATE`, then those of `INPUT`. Returns the rows written.
+        write: By shape. Claims and certificates: the columns of `WRITE`, then those of `INPUT`. Returns the rows written.
         move: See `docket.cache.Move`; one row. Returns the row if it moved.
         renew: ``$1..$4`` run id, key, token, nonce, ``$5`` lease. Returns the nonces still held.
         purge: ``$1`` age in seconds, ``$2`` most runs. Returns how many runs were purged.
@@ -79,8 +77,7 @@ class Statements:
     load: str
     load_one: str
     states: str
-    claim: Mapping[Shape, str]
-    certify: Mapping[Shape, str]
+    write: Mapping[Shape, str]
     move: str
     renew: str
     purge: str
@@ -112,8 +109,7 @@ def statements(schema: str) -> Statements:
 SELECT r.run_id, r.key, CASE WHEN r.state = 'running' AND r.lease_until < clock_timestamp() AND r.mode <> 'at_least_once'
   THEN 'doubt' ELSE r.state END AS state
 FROM unnest($1::text[], $2::text[]) n (run_id, key) JOIN {s}.result r USING (run_id, key)""",
-        claim={shape: _claim(s, shape) for shape in SHAPES},
-        certify={shape: _certify(s, shape) for shape in SHAPES},
+        write={shape: _write(s, shape) for shape in SHAPES},
         move=_move(s),
         renew=_renew(s),
         purge=_purge(s),
@@ -137,10 +133,10 @@ def _rows(columns: Columns, first: int, name: str, count: int | None) -> str:
     return f"unnest({arrays}) AS {name} ({', '.join(column for column, _ in columns)})"
 
 
-def _inputs(s: str, shape: Shape, before: Columns) -> str:
+def _inputs(s: str, shape: Shape) -> str:
     if shape == "bare":
         return ""
-    first = 1 + len(before) * ROWS.get(shape, 1)
+    first = 1 + len(WRITE) * ROWS.get(shape, 1)
     return f""", recorded AS (
   INSERT INTO {s}.input (run_id, key, digest, serializer, body, view)
   SELECT i.run_id, i.key, i.digest, i.serializer, i.body, i.view::jsonb
@@ -163,45 +159,33 @@ UNION ALL
 SELECT {_INPUT} FROM {s}.input WHERE run_id = $1::text"""
 
 
-def _claim(s: str, shape: Shape) -> str:
-    # A new token is the one that was seen plus one, so "the row is still the one that was seen" needs no column of its own.
+def _write(s: str, shape: Shape) -> str:
+    # Claims and certificates in one text, so that what the steps of a run have to say at the same time is one statement and one
+    # commit. An INSERT for claimed results as well: it always goes by the index, where an UPDATE that is joined to the rows it
+    # is given reads the whole table as long as the server has no statistics.
+    #
+    # Whose row it is shows in nonce and token. What is new, a claim or a certificate that nobody claimed, brings a nonce of its
+    # own and the token that was seen plus one, so "the row is still the one that was seen" needs no column of its own. A
+    # claim's certificate brings those of the row.
     return f"""
-WITH {_DURABLE}{_inputs(s, shape, CLAIM)}
-INSERT INTO {s}.result AS r (run_id, key, mode, state, token, claim, owner, lease_until, made_from)
-SELECT n.run_id, n.key, n.mode, 'running', n.token, n.claim::uuid, n.owner,
-       clock_timestamp() + make_interval(secs => n.lease), n.made_from::jsonb
-FROM {_rows(CLAIM, 1, "n", ROWS.get(shape))}, durable
-ON CONFLICT (run_id, key) DO UPDATE SET
-  mode = excluded.mode, state = 'running', token = excluded.token, claim = excluded.claim, owner = excluded.owner,
-  attempt = r.attempt + 1, lease_until = excluded.lease_until, made_from = excluded.made_from,
-  reason = NULL, error_type = NULL, error_text = NULL, changed_at = clock_timestamp()
-WHERE r.token = excluded.token - 1 AND r.claim <> excluded.claim
-  AND (r.state IN ('ready', 'superseded')
-       OR (r.state = 'running' AND r.mode = 'at_least_once' AND excluded.mode = 'at_least_once'
-           AND r.lease_until < clock_timestamp()))
-RETURNING r.run_id, r.key, r.token, r.attempt"""
-
-
-def _certify(s: str, shape: Shape) -> str:
-    # An INSERT for claimed results as well: it always goes by the index, where an UPDATE that is joined to the rows it is given
-    # reads the whole table as long as the server has no statistics. Whose row it is shows in nonce and token: a claim's holder
-    # brings those of the row; what nobody claimed brings a nonce of its own and the token that it saw, plus one.
-    return f"""
-WITH {_DURABLE}{_inputs(s, shape, CERTIFICATE)}
+WITH {_DURABLE}{_inputs(s, shape)}
 INSERT INTO {s}.result AS r
-  (run_id, key, mode, state, token, claim, owner, made_from, serializer, type, body, view, blob, certified_at)
-SELECT n.run_id, n.key, n.mode, 'certified', n.token, n.claim::uuid, n.owner, n.made_from::jsonb,
-       n.serializer, n.type, n.body, n.view::jsonb, n.blob::jsonb, clock_timestamp()
-FROM {_rows(CERTIFICATE, 1, "n", ROWS.get(shape))}, durable
+  (run_id, key, mode, state, token, claim, owner, lease_until, made_from, serializer, type, body, view, blob, certified_at)
+SELECT n.run_id, n.key, n.mode, CASE WHEN n.lease IS NULL THEN 'certified' ELSE 'running' END, n.token, n.claim::uuid, n.owner,
+       clock_timestamp() + make_interval(secs => n.lease), n.made_from::jsonb,
+       n.serializer, n.type, n.body, n.view::jsonb, n.blob::jsonb, CASE WHEN n.lease IS NULL THEN clock_timestamp() END
+FROM {_rows(WRITE, 1, "n", ROWS.get(shape))}, durable
 ON CONFLICT (run_id, key) DO UPDATE SET
-  mode = excluded.mode, state = 'certified', token = excluded.token, claim = excluded.claim, owner = excluded.owner,
-  lease_until = NULL, made_from = excluded.made_from, serializer = excluded.serializer, type = excluded.type,
-  body = excluded.body, view = excluded.view, blob = excluded.blob, reason = NULL, error_type = NULL, error_text = NULL,
-  changed_at = clock_timestamp(), certified_at = clock_timestamp()
-WHERE (r.claim = excluded.claim AND r.token = excluded.token
-       AND (r.state = 'running' OR (r.state = 'doubt' AND r.reason IN ('holder_lost', 'timeout', 'cancelled'))))
-   OR (r.claim <> excluded.claim AND r.token = excluded.token - 1
-       AND (r.state IN ('ready', 'superseded') OR (r.state = 'running' AND r.mode = 'at_least_once')))
+  mode = excluded.mode, state = excluded.state, token = excluded.token, claim = excluded.claim, owner = excluded.owner,
+  attempt = r.attempt + (excluded.state = 'running')::int, lease_until = excluded.lease_until, made_from = excluded.made_from,
+  serializer = excluded.serializer, type = excluded.type, body = excluded.body, view = excluded.view, blob = excluded.blob,
+  reason = NULL, error_type = NULL, error_text = NULL, changed_at = clock_timestamp(), certified_at = excluded.certified_at
+WHERE CASE WHEN r.claim <> excluded.claim THEN r.token = excluded.token - 1
+    AND (r.state IN ('ready', 'superseded')
+         OR (r.state = 'running' AND r.mode = 'at_least_once'
+             AND (excluded.state = 'certified' OR (excluded.mode = 'at_least_once' AND r.lease_until < clock_timestamp()))))
+  ELSE excluded.state = 'certified' AND r.token = excluded.token
+    AND (r.state = 'running' OR (r.state = 'doubt' AND r.reason IN ('holder_lost', 'timeout', 'cancelled'))) END
 RETURNING r.run_id, r.key, r.token, r.attempt"""
 
 

@@ -15,7 +15,7 @@ from docket._core.record import Record
 from docket.cache import Claim, Make
 from docket.errors import BrokenTransaction, Busy
 from docket.postgres.connection import Database, is_definite
-from docket.postgres.rows import certificate_values, claim_values
+from docket.postgres.rows import write_values
 from docket.postgres.statements import Statements
 
 RIVAL = 5.0
@@ -90,8 +90,8 @@ async def _transaction(connection: Any, sql: Statements, claim: Claim, make: Mak
     await transaction.start()
     try:
         settings = await connection.fetchrow(sql.begin, str(int(RIVAL * 1000)))
-        shape, values = claim_values([claim])
-        row = await connection.fetchrow(sql.claim[shape], *values)
+        shape, values = write_values([claim])
+        row = await connection.fetchrow(sql.write[shape], *values)
         if row is None:
             await _rolled_back(connection, transaction)
             return None
@@ -99,8 +99,8 @@ async def _transaction(connection: Any, sql: Statements, claim: Claim, make: Mak
         certificate = await _made(connection, make, record)
         if not connection.is_in_transaction() or await connection.fetchval(sql.transaction) != settings["id"]:
             raise BrokenTransaction(claim.run_id, claim.key)
-        shape, values = certificate_values([certificate])
-        if not await connection.fetch(sql.certify[shape], *values):
+        shape, values = write_values([certificate])
+        if not await connection.fetch(sql.write[shape], *values):
             raise BrokenTransaction(claim.run_id, claim.key)
     except BaseException:
         await _rolled_back(connection, transaction)
