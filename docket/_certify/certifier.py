@@ -125,7 +125,9 @@ class Certifier(Storing):
             elif standing is not None and standing.state == "running":
                 left = end - loop.time()
                 if left <= 0:
-                    raise Busy(work.run_id, label(work.step.gives), max(standing.lease_left, 0.0), standing.owner)
+                    raise Busy(
+                        work.run_id, work.step.key, label(work.step.gives), max(standing.lease_left, 0.0), standing.owner
+                    )
                 await asyncio.sleep(min(pause * (0.5 + random.random()), left))  # noqa: S311 - spreads several waiters' looks
                 pause = min(pause * 1.5, POLL[1])
                 standing = (await self.cache.load(work.run_id)).results.get(work.step.key)
@@ -208,7 +210,7 @@ class Certifier(Storing):
             return packed.value, standing
         if standing.state in ("ready", "superseded"):
             raise NotCertified(
-                work.run_id, label(work.step.gives), packed.value,
+                work.run_id, work.step.key, label(work.step.gives), packed.value,
                 "it came after the step had been released, and is kept in the journal (event stray); nothing has run it again",
             )  # fmt: skip
         return await self.judged(work, standing), standing
@@ -230,7 +232,7 @@ class Certifier(Storing):
                 self._await_late(work, claimed, error.unfinished)
             if standing is not None and standing.state == "doubt":
                 wait = self._reconcile_after(work) if work.step.options.reconcile is not None else None
-                raise in_doubt(work.run_id, label(work.step.gives), standing, wait) from error
+                raise in_doubt(work.run_id, work.step, standing, wait) from error
 
     def _await_late(self, work: CertifiedStep, claimed: Record, call: asyncio.Future[object]) -> None:
         """Let a call that was left behind after its timeout end its own doubt, should it return after all."""
@@ -298,7 +300,7 @@ class Certifier(Storing):
             return await self.decode(work.run_id, work.step, standing)
         if standing.state == "refused":
             raise refusal(work.run_id, standing)
-        raise in_doubt(work.run_id, label(work.step.gives), standing)
+        raise in_doubt(work.run_id, work.step, standing)
 
     def refuse_other_inputs(self, work: CertifiedStep, standing: Record | None) -> None:
         """Refuse to go on with a row that another request under this run id has made or is making.
@@ -345,11 +347,10 @@ class Certifier(Storing):
 
         Not before the call can be over: the other side would say that nothing happened, and then it would.
         """
-        name = label(work.step.gives)
         silent = standing.since + (self.lease if standing.reason == "holder_lost" else 0.0)
         left = self._reconcile_after(work) - silent
         if left > 0:
-            raise in_doubt(work.run_id, name, standing, left)
+            raise in_doubt(work.run_id, work.step, standing, left)
         try:
             run = Run(work.run_id, work.step.name, work.step.key, standing.attempt, standing.token)
             answer = await ask(self._calls, work.step, run, work.values)
@@ -357,7 +358,7 @@ class Certifier(Storing):
         except Exception as error:
             why = f"{type(error).__name__}: {error_text(error, work.step.key, self.serializers.redact)}"
             told = f"{standing.error_text}; its reconcile function gave no answer: {why}"
-            raise in_doubt(work.run_id, name, dataclasses.replace(standing, error_text=told)) from error
+            raise in_doubt(work.run_id, work.step, dataclasses.replace(standing, error_text=told)) from error
         return await self._decided(work, standing, packed)
 
     async def _decided(self, work: CertifiedStep, standing: Record, packed: Packed | None) -> Record | None:

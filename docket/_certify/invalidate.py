@@ -32,7 +32,7 @@ async def invalidate(
     facts = [record for record in concerned if record.mode in FACTS]
     if facts and not force:
         names = tuple(_name(wiring, record) for record in facts)
-        raise NeedsForce(run_id, label(step.gives), names)
+        raise NeedsForce(run_id, step.key, label(step.gives), names)
     moved: list[str] = []
     for record in reversed(concerned):
         move = Move(

@@ -99,13 +99,13 @@ class Watch:
             async with asyncio.timeout(timeout):
                 record = await waiter.future
         except TimeoutError:
-            raise NotYet(run_id, label(step.gives), waiter.state, timeout or 0.0) from None
+            raise NotYet(run_id, step.key, label(step.gives), waiter.state, timeout or 0.0) from None
         finally:
             self._leave(waiter)
         if record.state == "refused":
             raise refusal(run_id, record)
         if record.state != "certified":
-            raise in_doubt(run_id, label(step.gives), record)
+            raise in_doubt(run_id, step, record)
         return record
 
     def _join(self, waiter: _Waiter) -> None:

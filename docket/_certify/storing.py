@@ -289,15 +289,16 @@ class Storing:
             "run %r: the result of %s (%s) could not be certified (claim %s, sha256 %s): %r; the error's .result holds it",
             run_id, step.name, step.key, token, known, error,
         )  # fmt: skip
-        return NotCertified(run_id, label(step.gives), value, f"{type(error).__name__}: {error}", token)
+        return NotCertified(run_id, step.key, label(step.gives), value, f"{type(error).__name__}: {error}", token)
 
 
-def in_doubt(run_id: str, key: str, record: Record, retry_after: float | None = None) -> InDoubt | Purged:
+def in_doubt(run_id: str, step: Step, record: Record, retry_after: float | None = None) -> InDoubt | Purged:
     """Return the error for a record in doubt, or for one that was purged."""
     if record.state == "purged":
-        return Purged(run_id, key)
+        return Purged(run_id, step.key, label(step.gives))
     detail = ": ".join(part for part in (record.error_type, record.error_text) if part)
-    return InDoubt(run_id, key, record.token, record.reason or record.state, record.since, detail, retry_after)
+    reason = record.reason or record.state
+    return InDoubt(run_id, step.key, label(step.gives), record.token, reason, record.since, detail, retry_after)
 
 
 def refusal(run_id: str, record: Record) -> Refused:

@@ -91,21 +91,21 @@ async def _claimed(storing: Storing, run_id: str, step: Step, by: str) -> Record
     claim = Claim(run_id, step.key, mode, nonce, by or storing.owner, SETTLING)
     claimed = await finished(lambda: storing.cache.claim(claim))
     if claimed.claim != nonce:
-        raise NotInDoubt(run_id, label(step.gives), f"it is {claimed.state} with token {claimed.token}")
+        raise NotInDoubt(run_id, step.key, label(step.gives), f"it is {claimed.state} with token {claimed.token}")
     return claimed
 
 
 def _doubt(run_id: str, step: Step, now: Record | None, token: int | None) -> Record:
     if now is None or now.state != "doubt" or token not in (None, now.token):
         found = "nothing is recorded" if now is None else f"it is {now.state} with token {now.token}"
-        raise NotInDoubt(run_id, label(step.gives), found)
+        raise NotInDoubt(run_id, step.key, label(step.gives), found)
     return now
 
 
 async def _decide(storing: Storing, step: Step, move: Move) -> Record:
     after = await finished(lambda: storing.cache.move(move))
     if after is None or after.claim != move.id:
-        raise NotInDoubt(move.run_id, label(step.gives), "somebody else decided it in the meantime")
+        raise NotInDoubt(move.run_id, step.key, label(step.gives), "somebody else decided it in the meantime")
     return after
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from docket._certify.certifier import CertifiedStep, Certifier
 from docket._core.plan import Plan, Program, in_memory
 from docket._core.step import Run, Step
-from docket._core.types import Key, label
+from docket._core.types import Key
 from docket._core.wiring import Wiring
 from docket._engine.calls import Body, Call, Calls
 from docket._engine.execution import Execution, Prepared, execute
@@ -159,7 +159,7 @@ class Attempt:
         try:
             known.refuse(decided)
         except InDoubt as error:
-            self._tell("in_doubt", next(step for step in decided.program.steps if label(step.gives) == error.key), error=error)
+            self._tell("in_doubt", self._wiring.by_key[error.key], error=error)
             raise
 
     def _tell(self, kind: Kind, step: Step, seconds: float | None = None, error: Exception | None = None) -> None:

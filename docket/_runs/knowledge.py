@@ -150,7 +150,7 @@ class Knowledge:
                 raise refusal(self._run_id, record)
             asks = step.options.reconcile is not None
             if record is not None and (record.state == "purged" or (record.state == "doubt" and not asks)):
-                raise in_doubt(self._run_id, label(step.gives), record)
+                raise in_doubt(self._run_id, step, record)
 
     def _refuse_other_than_supplied(self) -> None:
         for name, record in self._outside.items():

@@ -163,29 +163,33 @@ class NotYet(RunError, TimeoutError):
     """A result that was waited for is not there yet. Nothing is wrong: wait again, or ask later.
 
     Attributes:
-        key: The result.
+        key: The storage key of the result.
+        type: Its type, as the user wrote it.
         state: What stands in its place; ``"nothing"`` if it was never begun.
     """
 
-    def __init__(self, run_id: str, key: str, state: str, seconds: float) -> None:
-        self.key, self.state = key, state
-        super().__init__(run_id, f"run {run_id!r}: {key} is not certified after {seconds:g} s of waiting ({state}); wait again")
+    def __init__(self, run_id: str, key: str, type_: str, state: str, seconds: float) -> None:
+        self.key, self.type, self.state = key, type_, state
+        super().__init__(
+            run_id, f"run {run_id!r}: {type_} is not certified after {seconds:g} s of waiting ({state}); wait again"
+        )
 
 
 class Busy(RunError):
     """Another process holds the step and is alive. Nothing is wrong: ask again later.
 
     Attributes:
-        key: What it is making.
+        key: The storage key of what it is making.
+        type: The type, as the user wrote it.
         retry_after: Seconds until the holder's lease ends, at least 0.
         owner: Who holds it.
     """
 
-    def __init__(self, run_id: str, key: str, retry_after: float, owner: str) -> None:
-        self.key, self.retry_after, self.owner = key, retry_after, owner
+    def __init__(self, run_id: str, key: str, type_: str, retry_after: float, owner: str) -> None:
+        self.key, self.type, self.retry_after, self.owner = key, type_, retry_after, owner
         super().__init__(
             run_id,
-            f"run {run_id!r}: {key} is being made by {owner or 'another process'}; ask again in {retry_after:.1f} s",
+            f"run {run_id!r}: {type_} is being made by {owner or 'another process'}; ask again in {retry_after:.1f} s",
         )
 
 
@@ -193,7 +197,8 @@ class InDoubt(RunError):
     """An at-most-once step was started and nobody knows how it ended. Docket never starts it again by itself.
 
     Attributes:
-        key: The result that is in doubt.
+        key: The storage key of the result that is in doubt.
+        type: Its type, as the user wrote it.
         token: The fencing token of the doubtful claim; ``settle`` and ``release`` take it.
         reason: ``"holder_lost"``, ``"error"``, ``"timeout"``, ``"cancelled"``, ``"unstorable"``, ``"attempts"`` (it was started
             that often and its process never came back) or ``"step_committed"`` (it ended the transaction it was lent).
@@ -205,24 +210,31 @@ class InDoubt(RunError):
         self,
         run_id: str,
         key: str,
+        type_: str,
         token: int,
         reason: str,
         since: float,
         detail: str = "",
         retry_after: float | None = None,
     ) -> None:
-        self.key, self.token, self.reason, self.since, self.retry_after = key, token, reason, since, retry_after
+        self.key, self.type, self.token, self.reason, self.since = key, type_, token, reason, since
+        self.retry_after = retry_after
         advice = f"its reconcile function is asked by the next attempt, {retry_after or 0:.0f} s from now at the earliest"
         if retry_after is None:
             advice = (
-                f"find out from the other side, then settle({run_id!r}, {key}, value) if it did or "
-                f"release({run_id!r}, {key}) if it did not"
+                f"ask the other side about {run_id}/{key}, then settle({run_id!r}, {type_}, value, token={token}) if it did or "
+                f"release({run_id!r}, {type_}, token={token}) if it did not"
             )
         super().__init__(
             run_id,
-            f"run {run_id!r}: {key} was started at most {since:.0f} s ago and nobody knows whether it took effect "
-            f"({reason}{': ' if detail else ''}{detail}); {advice}",
+            f"run {run_id!r}: {type_} was started and nobody knows whether it took effect "
+            f"({reason}{f', {since:.0f} s ago' if since >= 1 else ''}{': ' if detail else ''}{detail}); {advice}",
         )
+
+    @property
+    def idempotency_key(self) -> str:
+        """What the step gave the other side as its idempotency key, if it used ``Run.idempotency_key``."""
+        return f"{self.run_id}/{self.key}"
 
 
 class BrokenTransaction(RunError):
@@ -245,15 +257,16 @@ class Purged(RunError):
     """The result was deleted by retention. The step is not run again, since its effect may have happened.
 
     Attributes:
-        key: The result that was purged.
+        key: The storage key of the result that was purged.
+        type: Its type, as the user wrote it.
     """
 
-    def __init__(self, run_id: str, key: str) -> None:
-        self.key = key
+    def __init__(self, run_id: str, key: str, type_: str) -> None:
+        self.key, self.type = key, type_
         super().__init__(
             run_id,
-            f"run {run_id!r}: {key} was made and its value has been purged since; use a new run id for a new request, or keep "
-            "results longer",
+            f"run {run_id!r}: {type_} was made and its value has been purged since; use a new run id for a new request, or "
+            "keep results longer",
         )
 
 
@@ -261,13 +274,14 @@ class NotInDoubt(RunError):
     """A verdict was given on a doubt that is not there, or no longer the one that was seen. Nothing was changed.
 
     Attributes:
-        key: The result it was about.
+        key: The storage key of the result it was about.
+        type: Its type, as the user wrote it.
     """
 
-    def __init__(self, run_id: str, key: str, found: str) -> None:
-        self.key = key
+    def __init__(self, run_id: str, key: str, type_: str, found: str) -> None:
+        self.key, self.type = key, type_
         super().__init__(
-            run_id, f"run {run_id!r}: {key} is not in doubt, or not in the one that was seen: {found}; look again first"
+            run_id, f"run {run_id!r}: {type_} is not in doubt, or not in the one that was seen: {found}; look again first"
         )
 
 
@@ -275,16 +289,17 @@ class NeedsForce(RunError):
     """What is to be invalidated took effect outside, and making it again would do it again. Nothing was changed.
 
     Attributes:
-        key: The result it was about.
-        facts: The results that took effect.
+        key: The storage key of the result it was about.
+        type: Its type, as the user wrote it.
+        facts: The types of the results that took effect.
     """
 
-    def __init__(self, run_id: str, key: str, facts: tuple[str, ...]) -> None:
-        self.key, self.facts = key, facts
+    def __init__(self, run_id: str, key: str, type_: str, facts: tuple[str, ...]) -> None:
+        self.key, self.type, self.facts = key, type_, facts
         super().__init__(
             run_id,
-            f"run {run_id!r}: invalidating {key} would let {', '.join(facts)} take effect once more; undo that first, then "
-            f"say invalidate({run_id!r}, {key}, force=True)",
+            f"run {run_id!r}: invalidating {type_} would let {', '.join(facts)} take effect once more; undo that first, then "
+            f"say invalidate({run_id!r}, {type_}, force=True)",
         )
 
 
@@ -292,18 +307,21 @@ class NotCertified(RunError):
     """A step is done and its result could not be stored. It is not computed again by itself.
 
     Attributes:
-        key: What was made.
+        key: The storage key of what was made.
+        type: Its type, as the user wrote it.
         result: The value the step returned: keep it, it may be the only copy.
         token: What ``settle`` takes: the fencing token of its claim, 0 if it was made without one; None if that is not known.
     """
 
-    def __init__(self, run_id: str, key: str, result: object, reason: str, token: int | None = None) -> None:
-        self.key, self.result, self.token = key, result, token
+    def __init__(
+        self, run_id: str, key: str, type_: str, result: object, reason: str, token: int | None = None
+    ) -> None:
+        self.key, self.type, self.result, self.token = key, type_, result, token
         seen = "" if token is None else f", token={token}"
         super().__init__(
             run_id,
-            f"run {run_id!r}: {key} was made but could not be certified: {reason}; "
-            f"the value is in this error's .result; pass it to settle({run_id!r}, {key}, value{seen}) when that is mended",
+            f"run {run_id!r}: {type_} was made but could not be certified: {reason}; "
+            f"the value is in this error's .result; pass it to settle({run_id!r}, {type_}, value{seen}) when that is mended",
         )
 
 

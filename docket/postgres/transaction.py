@@ -67,7 +67,7 @@ async def transact(
             wait = min(wait * 2, 1.0)
             continue
         except asyncpg.LockNotAvailableError as error:
-            raise Busy(claim.run_id, claim.key, RIVAL, "another transaction") from error
+            raise Busy(claim.run_id, claim.key, claim.key, RIVAL, "another transaction") from error
         found = made or await standing()
         if found is not None:
             return found

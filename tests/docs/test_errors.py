@@ -42,14 +42,16 @@ EXAMPLES: dict[str, errors.DocketError] = {
     "StepTimeout": errors.StepTimeout("order-1042", "charge_card", 30.0),
     "DeadlineExceeded": errors.DeadlineExceeded("order-1042", 10.0),
     "WaitsForItself": errors.WaitsForItself("order-1042", "Shipment"),
-    "NotYet": errors.NotYet("order-1042", "Shipment", "running", 10.0),
-    "Busy": errors.Busy("order-1042", "ChargeResult", 42.0, "worker-3:117"),
-    "InDoubt": errors.InDoubt("order-1042", "ChargeResult", 1, "holder_lost", 95.0),
+    "NotYet": errors.NotYet("order-1042", "orders.Shipment", "Shipment", "running", 10.0),
+    "Busy": errors.Busy("order-1042", "orders.ChargeResult", "ChargeResult", 42.0, "worker-3:117"),
+    "InDoubt": errors.InDoubt("order-1042", "orders.ChargeResult", "ChargeResult", 1, "holder_lost", 95.0),
     "BrokenTransaction": errors.BrokenTransaction("order-1042", "book_entry"),
-    "Purged": errors.Purged("order-1042", "ChargeResult"),
-    "NotInDoubt": errors.NotInDoubt("order-1042", "ChargeResult", "it is certified with token 2"),
-    "NeedsForce": errors.NeedsForce("order-1042", "ValidOrder", ("ChargeResult",)),
-    "NotCertified": errors.NotCertified("order-1042", "ChargeResult", "ch_1", "ConnectionError: the server went away"),
+    "Purged": errors.Purged("order-1042", "orders.ChargeResult", "ChargeResult"),
+    "NotInDoubt": errors.NotInDoubt("order-1042", "orders.ChargeResult", "ChargeResult", "it is certified with token 2"),
+    "NeedsForce": errors.NeedsForce("order-1042", "orders.ValidOrder", "ValidOrder", ("ChargeResult",)),
+    "NotCertified": errors.NotCertified(
+        "order-1042", "orders.ChargeResult", "ChargeResult", "ch_1", "ConnectionError: the server went away"
+    ),
     "Undecodable": errors.Undecodable("order-1042", "shop.ChargeResult", "json", "shop.ChargeResult", "amount is missing"),
     "NewerCertificate": errors.NewerCertificate(
         "order-1042", "shop.ChargeResult", "json", "shop.ChargeResult", "amount is missing", written=3, version=2

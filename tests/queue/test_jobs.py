@@ -26,15 +26,15 @@ from tests.database import connected
         (StepTimeout("r", "charge", 3), "again"),
         (SchemaMissing("r", "docket", "x"), "again"),
         (NewerCertificate("r", "Charge", "json", "Charge", "x", written=2, version=1), "again"),
-        (NotCertified("r", "Charge", None, "the database is away"), "fail"),
-        (InDoubt("r", "Charge", 1, "timeout", 3.0), "fail"),
-        (InDoubt("r", "Charge", 1, "timeout", 3.0, retry_after=7.0), "later"),
+        (NotCertified("r", "shop.Charge", "Charge", None, "the database is away"), "fail"),
+        (InDoubt("r", "shop.Charge", "Charge", 1, "timeout", 3.0), "fail"),
+        (InDoubt("r", "shop.Charge", "Charge", 1, "timeout", 3.0, retry_after=7.0), "later"),
         (MissingInput("r", "Order", ()), "fail"),
         (Undecodable("r", "Charge", "json", "Charge", "x"), "fail"),
         (BadJob("job 1", "x"), "fail"),
         (ConfigurationError("x"), "fail"),
         (Refused("no"), "fail"),
-        (Busy("r", "Charge", 3.0, "another"), "later"),
+        (Busy("r", "shop.Charge", "Charge", 3.0, "another"), "later"),
         (RetryLater(4), "later"),
         (WaitingFor("Approval"), "wait"),
     ],
@@ -54,7 +54,7 @@ def test_delays() -> None:
     assert verdict(RetryLater(float("inf"))).delay == LATEST
     assert verdict(RetryLater(-1)).delay == 0.0
     assert verdict(RetryLater(float("nan"))).delay == 1.0
-    assert verdict(Busy("r", "Charge", 0.0, "another")).delay == 1.0
+    assert verdict(Busy("r", "shop.Charge", "Charge", 0.0, "another")).delay == 1.0
 
 
 def test_the_last_attempt_fails_for_good() -> None:
