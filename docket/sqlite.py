@@ -241,7 +241,8 @@ def _put(db: sqlite3.Connection, run_id: str, record: Record, lease_until: float
 def _put_inputs(db: sqlite3.Connection, run_id: str, inputs: Iterable[Input]) -> None:
     for one in inputs:
         db.execute(
-            "INSERT OR IGNORE INTO input VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO input VALUES (?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (run_id, key, digest) DO UPDATE SET recorded_at = excluded.recorded_at",  # it was used last
             (run_id, one.stored.type, one.digest, one.stored.serializer, one.stored.body, one.stored.view, time.time()),
         )
 

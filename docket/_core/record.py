@@ -6,7 +6,7 @@ These are facts as the cache hands them over, without opinions: what follows fro
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 from typing import Literal
 from uuid import UUID
@@ -125,7 +125,7 @@ class Records:
     Attributes:
         results: By storage key.
         inputs: By storage key and digest, each input that a result was made from.
-        latest: By storage key, the digest of the input recorded last.
+        latest: By storage key, the digest of the input that was used last: what stands for it where a caller leaves it out.
     """
 
     results: Mapping[str, Record] = field(default_factory=nothing)
@@ -134,6 +134,12 @@ class Records:
 
 
 NOTHING = Records()
+
+
+def used_last(key: str, results: Iterable[Record]) -> str | None:
+    """Return the digest of the input *key* that the youngest of *results* was made from; None if none was made from one."""
+    used = [record for record in results if record.made_from.inputs.get(key)]
+    return min(used, key=lambda record: record.since).made_from.inputs[key] if used else None
 
 
 def digest_of(stored: Stored) -> str:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from docket._core.record import Blob, MadeFrom, Record, Records, Stored
+from docket._core.record import Blob, MadeFrom, Record, Records, Stored, used_last
 from docket.cache import Certificate, Claim, Input
 from docket.postgres.statements import Shape
 
@@ -21,6 +21,7 @@ def records(rows: Iterable[Any]) -> dict[str, Records]:
     """Sort the rows of a load into one `Records` for each run that has any."""
     found: dict[str, tuple[dict[str, Record], dict[tuple[str, str], Stored], dict[str, str]]] = {}
     youngest: dict[tuple[str, str], float] = {}
+    several: set[tuple[str, str]] = set()
     sources: dict[str, MadeFrom] = {}  # by text: the results of a run are often made from the same
     for row in rows:
         (run_id, key, mode, state, token, claim, owner, attempt, since, left,
@@ -30,6 +31,8 @@ def records(rows: Iterable[Any]) -> dict[str, Records]:
             run = found[run_id] = ({}, {}, {})
         if claim is None:  # an input; a supplied value has a claim, and belongs to the results
             run[1][key, reason] = Stored(serializer, key, body)
+            if key in run[2]:
+                several.add((run_id, key))
             if since <= youngest.get((run_id, key), since):
                 youngest[run_id, key] = since
                 run[2][key] = reason
@@ -46,6 +49,10 @@ def records(rows: Iterable[Any]) -> dict[str, Records]:
             key, mode, state, token, claim if isinstance(claim, UUID) else UUID(str(claim)), owner, attempt, since, left,
             source, stored, reason or "", error_type or "", error_text or "",
         )  # fmt: skip
+    for run_id, key in several:
+        # What a request brought that was refused is recorded too, and one that came back keeps the time of its first record.
+        results, _, latest = found[run_id]
+        latest[key] = used_last(key, results.values()) or latest[key]
     return {run_id: Records(*run) for run_id, run in found.items()}
 
 

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeAlias
 
-from docket._core.record import Blob, Record, Stored
-from docket.cache import Cache, Glances, Held, Move
-from docket.testing.rows import BODY, KEY, MADE_FROM, OTHER, certificate, claim, doubted, insert, verdict
+from docket._core.record import Blob, MadeFrom, Record, Stored
+from docket.cache import Cache, Certificate, Glances, Held, Input
+from docket.testing.rows import BODY, KEY, MADE_FROM, OTHER, certificate, claim, doubted, insert, superseded, verdict
 
 Rule: TypeAlias = Callable[[Cache, Cache, str], Awaitable[None]]
 """Takes two caches over the same storage and a fresh run id; raises AssertionError if the promise is broken."""
@@ -155,6 +155,25 @@ async def the_first_certificate_wins(one: Cache, two: Cache, run_id: str) -> Non
     assert len({answer.claim for answer in answers}) == 1
     assert len({answer.stored.body for answer in answers if answer.stored}) == 1
     assert all(answer.state == "certified" for answer in answers)
+
+
+async def the_latest_input_is_the_one_that_was_used(one: Cache, two: Cache, run_id: str) -> None:
+    """What a refused request brings is not the latest input of its run, and what comes back after another one is."""
+
+    def made_from(run: str, digest: str, seen: int = 0) -> Certificate:
+        used = Input(digest, Stored("protobuf", "shop.Order", digest.encode()))
+        return replace(insert(run, seen=seen), made_from=MadeFrom({"shop.Order": digest}), inputs=(used,))
+
+    refused, back = f"{run_id}-refused", f"{run_id}-back"
+    await one.certify(made_from(refused, "d1"))
+    await two.certify(made_from(refused, "d2"))
+    assert (await one.load(refused)).latest == {"shop.Order": "d1"}
+    standing = await one.certify(made_from(back, "d1"))
+    for digest in ("d2", "d1"):
+        gone = await two.move(superseded(back, standing))
+        assert gone is not None
+        standing = await one.certify(made_from(back, digest, gone.token))
+        assert (await two.load(back)).latest == {"shop.Order": digest}
 
 
 async def bytes_come_back_as_they_were(one: Cache, two: Cache, run_id: str) -> None:
@@ -344,7 +363,7 @@ async def one_of_two_verdicts_counts(one: Cache, two: Cache, run_id: str) -> Non
 async def a_superseded_row_is_made_again(one: Cache, two: Cache, run_id: str) -> None:
     """An invalidated result is made again by claim or by certificate, with a larger token."""
     first = await one.certify(insert(run_id))
-    move = Move(run_id, KEY, first.token, None, ("certified",), "superseded", "invalidated", uuid.uuid4(), "ann", fences=True)
+    move = superseded(run_id, first)
     gone = await one.move(move)
     assert gone is not None
     assert (gone.state, gone.token, gone.stored) == ("superseded", 2, None), gone
@@ -371,6 +390,7 @@ RULES: tuple[Rule, ...] = (
     a_live_claim_is_not_taken, a_lost_at_least_once_claim_is_taken_over, a_lost_at_most_once_claim_is_never_taken_over,
     a_glance_tells_what_a_read_does, a_stricter_claim_does_not_take_over,
     a_claim_on_another_row_than_was_seen_is_void, the_first_certificate_wins,
+    the_latest_input_is_the_one_that_was_used,
     bytes_come_back_as_they_were, a_projection_that_cannot_be_stored_is_left_out, a_bad_value_fails_alone,
     an_empty_and_a_large_value_are_kept, a_blob_is_kept_by_reference, a_holder_certifies_its_claim,
     a_repeated_certificate_is_one, a_certified_row_is_final, an_unclaimed_result_does_not_override_a_stricter_claim,

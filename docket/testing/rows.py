@@ -40,6 +40,11 @@ def doubted(run_id: str, held: Record, reason: str = "holder_lost", *, expired: 
     )  # fmt: skip
 
 
+def superseded(run_id: str, seen: Record) -> Move:
+    """Return the move by which a person takes a certified result back."""
+    return Move(run_id, KEY, seen.token, None, ("certified",), "superseded", "invalidated", uuid.uuid4(), "ann", fences=True)
+
+
 def verdict(run_id: str, seen: Record, stored: Stored | None) -> Move:
     """Return a person's verdict on a doubt: settled with a value, released without."""
     return Move(
