@@ -27,6 +27,7 @@ from docket._core.step import Run
 from docket._core.types import label
 from docket._core.wiring import Wiring
 from docket._engine.calls import Calls
+from docket._engine.sharing import is_stopping, pause
 from docket.cache import Cache, Certificate, Claim, Held, Move, Transactional
 from docket.errors import Busy, Change, ConfigurationError, InputsChanged, NotApplied, NotCertified, Refused, StepTimeout
 from docket.serializers import Packed, Serializers, error_text
@@ -112,7 +113,7 @@ class Certifier(Storing):
         if work.replace and standing is work.record and standing is not None:
             standing = await self._supersede(work, standing)
         loop = asyncio.get_running_loop()
-        pause, end = POLL[0], loop.time() + (self._wait if work.wait is None else work.wait)
+        look, end = POLL[0], loop.time() + (self._wait if work.wait is None else work.wait)
         while True:
             self.refuse_other_inputs(work, standing)
             if standing is not None and _is_lost(standing) and not _is_taken_over(work, standing):
@@ -128,8 +129,9 @@ class Certifier(Storing):
                     raise Busy(
                         work.run_id, work.step.key, label(work.step.gives), max(standing.lease_left, 0.0), standing.owner
                     )
-                await asyncio.sleep(min(pause * (0.5 + random.random()), left))  # noqa: S311 - spreads several waiters' looks
-                pause = min(pause * 1.5, POLL[1])
+                if await pause(min(look * (0.5 + random.random()), left)):  # noqa: S311 - spreads several waiters' looks
+                    raise asyncio.CancelledError
+                look = min(look * 1.5, POLL[1])
                 standing = (await self.cache.load(work.run_id)).results.get(work.step.key)
             elif standing is not None and standing.state == "doubt" and work.step.options.reconcile is not None:
                 standing = await self._reconcile(work, standing)
@@ -146,6 +148,9 @@ class Certifier(Storing):
         claimed = await self._claim(claim)
         if claimed is None or claimed.claim != claim.nonce or claimed.state != "running":
             return claimed
+        if is_stopping():  # the run failed, or its last caller went, while the claim was under way
+            await self.give_back(claim)
+            raise asyncio.CancelledError
         return await self._hold(work, claimed)
 
     def claim_of(self, work: CertifiedStep, standing: Record | None, nonce: uuid.UUID, lease: float) -> Claim:

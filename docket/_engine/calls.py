@@ -15,6 +15,7 @@ from docket._core.recent import Recent
 from docket._core.step import SPECIAL, Run, Step, Transaction
 from docket._core.types import is_instance, label
 from docket._engine.bounds import GRACE, THREADS, Threads, bounded
+from docket._engine.sharing import pause
 from docket.errors import BrokenTransaction, StepTimeout, WrongResult, shown
 from docket.retry import Retry
 from docket.telemetry import Event, Observer, tell
@@ -240,16 +241,23 @@ def _retried(step: Step, body: Body, retry: Retry, observer: Observer | None) ->
             longest = retry.pause(state.attempt_number)
             return longest if callable(retry.wait) else longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load
 
+        failed: list[BaseException] = []
+
+        async def sleep(seconds: float) -> None:
+            if await pause(seconds):  # no try is begun any more: what the last one raised is how it ended
+                raise failed[-1]
+
         def before_pause(state: tenacity.RetryCallState) -> None:
-            pause = state.next_action.sleep if state.next_action is not None else 0.0
+            wait = state.next_action.sleep if state.next_action is not None else 0.0
             error = state.outcome.exception() if state.outcome is not None else None
+            failed[:] = [error] if error is not None else []
             _log.info("run %r: %s failed (try %d): %s", run.run_id, step.name, state.attempt_number, shown(error))
             if observer is not None:
-                event = Event("retried", run.run_id, step.name, step.key, pause, state.attempt_number, error)
+                event = Event("retried", run.run_id, step.name, step.key, wait, state.attempt_number, error)
                 tell(observer, event)
 
         trying = tenacity.AsyncRetrying(
-            sleep=asyncio.sleep,
+            sleep=sleep,
             stop=tenacity.stop_after_attempt(retry.attempts),
             wait=pause_after,
             retry=tenacity.retry_if_exception(again),

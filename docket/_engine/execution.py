@@ -202,6 +202,10 @@ class Execution(Work[object]):
             raise asyncio.CancelledError
         return value
 
+    def is_stopping(self) -> bool:
+        """Say whether no step is started any more."""
+        return self.stopped
+
     def late(self, seconds: float) -> DeadlineExceeded:
         """Return the error of a run whose time was up."""
         return DeadlineExceeded(self._run_id, seconds)

@@ -67,6 +67,10 @@ class Work(Generic[T]):
         """Return what a caller is told whom this work waits for."""
         return Stuck()
 
+    def is_stopping(self) -> bool:
+        """Say whether nothing more is to be begun inside of it."""
+        return self.abandoned
+
     def is_settled(self) -> bool:
         """Say whether it is over: nothing of it runs any more."""
         return self._settled
@@ -274,6 +278,22 @@ def gone() -> asyncio.Future[None] | None:
     """Return a future that is done when nobody waits any more for the work that the running code is part of; None outside."""
     inside = _inside.get()
     return None if inside is None else inside.gone()
+
+
+def is_stopping() -> bool:
+    """Say whether nothing more is to be begun in the work that the running code is part of."""
+    inside = _inside.get()
+    return inside is not None and inside.is_stopping()
+
+
+async def pause(seconds: float) -> bool:
+    """Sleep, at most until nobody waits any more for the work that the running code is part of; return `is_stopping`."""
+    inside = _inside.get()
+    if inside is None:
+        await asyncio.sleep(seconds)
+    elif not inside.is_stopping():
+        await asyncio.wait((inside.gone(),), timeout=seconds)
+    return is_stopping()
 
 
 def _begin(work: Work[Any]) -> None:
