@@ -71,8 +71,8 @@ CREATE POLICY docket_worker_insert ON docket.result FOR INSERT TO docket_worker
 CREATE POLICY docket_worker_update ON docket.result FOR UPDATE TO docket_worker
     USING (true) WITH CHECK (state <> 'purged');
 CREATE POLICY docket_operator_update ON docket.result FOR UPDATE TO docket_operator
-    USING (state IN ('running', 'doubt', 'certified'))
-    WITH CHECK (state IN ('doubt', 'certified', 'ready', 'superseded'));
+    USING (state IN ('running', 'doubt', 'certified', 'refused'))
+    WITH CHECK (state IN ('doubt', 'certified', 'refused', 'ready', 'superseded'));
 CREATE POLICY docket_janitor_update ON docket.result FOR UPDATE TO docket_janitor
     USING (state IN ('certified', 'refused', 'superseded') AND changed_at < clock_timestamp() - interval '1 day')
     WITH CHECK (state = 'purged');

@@ -219,7 +219,7 @@ class Docket(Queued):
         Args:
             run_id: The run.
             target: The step or its type.
-            value: The result, as the step would have returned it.
+            value: The result, as the step would have returned it; or a `Refused`, if the other side gave its final "no".
             token: The token seen with the doubt, so that a verdict on an older doubt changes nothing; 0 if nothing was seen;
                 the present one if absent.
             note: Why, for the journal.

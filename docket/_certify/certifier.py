@@ -20,7 +20,7 @@ from docket._certify.leases import Heart
 from docket._certify.reconcile import NOT_APPLIED, ask, places
 from docket._certify.storing import LIMIT, Blobs, CertifiedStep, Storing, in_doubt, is_cancelled, refusal
 from docket._certify.transaction import transact
-from docket._certify.writing import begin, finished
+from docket._certify.writing import begin, finished, made_again
 from docket._core.names import LONGEST
 from docket._core.record import Record
 from docket._core.step import Run
@@ -29,7 +29,17 @@ from docket._core.wiring import Wiring
 from docket._engine.calls import Calls
 from docket._engine.sharing import is_stopping, pause
 from docket.cache import Cache, Certificate, Claim, Held, Move, Transactional
-from docket.errors import Busy, Change, ConfigurationError, InputsChanged, NotApplied, NotCertified, Refused, StepTimeout
+from docket.errors import (
+    Busy,
+    Change,
+    ConfigurationError,
+    InputsChanged,
+    NotApplied,
+    NotCertified,
+    Refused,
+    StepTimeout,
+    WrongResult,
+)
 from docket.serializers import Packed, Serializers, error_text
 
 __all__ = ["CertifiedStep", "Certifier", "in_doubt", "refusal"]
@@ -37,6 +47,9 @@ __all__ = ["CertifiedStep", "Certifier", "in_doubt", "refusal"]
 LEASE = 60.0
 """Seconds until a silent holder may be presumed dead. Must outlast a failover of the database, during which
 nobody can renew."""
+
+ASK_AGAIN = 10.0
+"""Seconds at least until the other side is asked again that could not answer. Our choice: an outage seldom ends sooner."""
 
 POLL = (0.02, 1.0)
 """Shortest and longest pause, in seconds, between two looks at a claim that somebody else holds."""
@@ -202,15 +215,11 @@ class Certifier(Storing):
         try:
             packed = self.packed(work.run_id, work.step, value)
             if len(packed.stored.body) > LIMIT:
-                packed = await finished(functools.partial(self.put, work.run_id, work.step, packed))
+                packed = await self._put_away(work, claimed, packed)
         except NotCertified as error:
             await self.leave(work, claimed, "doubt", "doubted", "unstorable", error)
             raise
-        certificate = Certificate(
-            work.run_id, work.step.key, claimed.mode, claimed.claim, claimed.token, self.owner, packed.stored,
-            0, work.made_from,
-        )  # fmt: skip
-        standing = await self.certify(work, certificate, packed)
+        standing = await self.certify(work, self._certificate(work, claimed, packed), packed)
         if standing.claim == claimed.claim and standing.state == "certified":
             return packed.value, standing
         if standing.state in ("ready", "superseded"):
@@ -219,6 +228,25 @@ class Certifier(Storing):
                 "it came after the step had been released, and is kept in the journal (event stray); nothing has run it again",
             )  # fmt: skip
         return await self.judged(work, standing), standing
+
+    def _certificate(self, work: CertifiedStep, claimed: Record, packed: Packed) -> Certificate:
+        return Certificate(
+            work.run_id, work.step.key, claimed.mode, claimed.claim, claimed.token, self.owner, packed.stored,
+            0, work.made_from,
+        )  # fmt: skip
+
+    async def _put_away(self, work: CertifiedStep, claimed: Record, packed: Packed) -> Packed:
+        """Put a large result where those go. If this is cancelled, it is certified all the same: the effect happened."""
+
+        async def kept() -> None:
+            certificate = self._certificate(work, claimed, await self.put(work.run_id, work.step, packed))
+            await self.certify(work, certificate, packed)
+
+        try:
+            return await self.put(work.run_id, work.step, packed)
+        except asyncio.CancelledError as error:
+            await made_again(error, kept())
+            raise
 
     async def _fail(self, work: CertifiedStep, claimed: Record, error: BaseException) -> None:
         """Write down what the failure of a claimed step means; raise `InDoubt` if that is what it means."""
@@ -360,18 +388,18 @@ class Certifier(Storing):
             run = Run(work.run_id, work.step.name, work.step.key, standing.attempt, standing.token)
             answer = await ask(self._calls, work.step, run, work.values)
             packed = None if answer is NOT_APPLIED else await self.pack(work.run_id, work.step, answer)
+        except Refused as refused:
+            return await self._decided(work, standing, refused)
         except Exception as error:
             why = f"{type(error).__name__}: {error_text(error, work.step.key, self.serializers.redact)}"
             told = f"{standing.error_text}; its reconcile function gave no answer: {why}"
-            raise in_doubt(work.run_id, work.step, dataclasses.replace(standing, error_text=told)) from error
+            # The outage that left the doubt may last; a function that is wrong stays so.
+            again = None if isinstance(error, WrongResult | NotCertified) else max(self._reconcile_after(work), ASK_AGAIN)
+            raise in_doubt(work.run_id, work.step, dataclasses.replace(standing, error_text=told), again) from error
         return await self._decided(work, standing, packed)
 
-    async def _decided(self, work: CertifiedStep, standing: Record, packed: Packed | None) -> Record | None:
-        move = Move(
-            work.run_id, work.step.key, standing.token, None, ("doubt",), "certified" if packed else "ready",
-            "settled" if packed else "released", uuid.uuid4(), owner=f"{self.owner} (reconcile)", fences=True,
-            stored=packed.stored if packed else None,
-        )  # fmt: skip
+    async def _decided(self, work: CertifiedStep, standing: Record, answer: Packed | Refused | None) -> Record | None:
+        move = self.verdict(work.run_id, work.step, standing, answer, by=f"{self.owner} (reconcile)")
         return await finished(lambda: self.cache.move(move))
 
 

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping
 
 from docket._certify.certifier import Certifier
-from docket._core.record import Record
+from docket._core.record import Record, State
 from docket._core.step import Step
 from docket._core.types import label
 from docket._core.wiring import Wiring
@@ -16,11 +16,14 @@ from docket.errors import NeedsForce
 FACTS = ("at_most_once", "transactional")
 """What is recorded under these took effect outside Docket: making it again does it again."""
 
+ENDED: tuple[State, ...] = ("certified", "refused")
+"""What can be taken back: a result, and a final "no"."""
+
 
 async def invalidate(
     certifier: Certifier, wiring: Wiring, run_id: str, step: Step, *, force: bool, note: str, by: str = ""
 ) -> tuple[str, ...]:
-    """Supersede the certified result of *step* and all that was made from it; return their storage keys.
+    """Supersede the result of *step*, or its refusal, and all that was made from it; return their storage keys.
 
     What was made from it goes first, so that a call which is cut short can be made again.
 
@@ -28,15 +31,15 @@ async def invalidate(
         NeedsForce: There is a fact among them, and *force* was not said. Nothing was changed.
     """
     results = (await certifier.cache.load(run_id)).results
-    concerned = [results[key] for key in _made_from(results, step.key) if results[key].state == "certified"]
-    facts = [record for record in concerned if record.mode in FACTS]
+    concerned = [results[key] for key in _made_from(results, step.key) if results[key].state in ENDED]
+    facts = [record for record in concerned if record.mode in FACTS and record.state == "certified"]
     if facts and not force:
         names = tuple(_name(wiring, record) for record in facts)
         raise NeedsForce(run_id, step.key, label(step.gives), names)
     moved: list[str] = []
     for record in reversed(concerned):
         move = Move(
-            run_id, record.key, record.token, record.claim, ("certified",), "superseded", "invalidated", uuid.uuid4(),
+            run_id, record.key, record.token, record.claim, ENDED, "superseded", "invalidated", uuid.uuid4(),
             owner=by or certifier.owner, fences=True, reason="invalidated", error_text=note.replace("\x00", ""),
             stored=record.stored,
         )  # fmt: skip

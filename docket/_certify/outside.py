@@ -15,7 +15,7 @@ from docket._core.record import MadeFrom, Record, Records, Stored
 from docket._core.step import Step
 from docket._core.types import Key, label, storage_key
 from docket.cache import Cache, Certificate, Glances, Place, lost_for_good
-from docket.errors import InputsChanged, NotYet
+from docket.errors import InputsChanged, NotYet, Purged
 from docket.serializers import same
 
 INPUT = "input"
@@ -29,6 +29,11 @@ one look in two seconds."""
 _FINAL = ("certified", "refused", "doubt", "purged")
 
 
+def purged_inputs(records: Records) -> Mapping[str, Record]:
+    """Return the rows of values that were supplied to a run and deleted by retention, by storage key."""
+    return {key: record for key, record in records.results.items() if record.mode == INPUT and record.state == "purged"}
+
+
 def supplied_inputs(records: Records) -> Mapping[str, Record]:
     """Return the rows of values that were supplied to a run, by storage key."""
     return {key: record for key, record in records.results.items() if record.mode == INPUT and record.state == "certified"}
@@ -39,6 +44,7 @@ async def supply(storing: Storing, run_id: str, key: Key, value: object) -> None
 
     Raises:
         InputsChanged: Another value was supplied before, or was used by the run already. Nothing is recorded.
+        Purged: One was supplied before, and deleted by retention.
         Unstorable: The value cannot be kept.
     """
     name = storage_key(key)
@@ -52,6 +58,8 @@ async def supply(storing: Storing, run_id: str, key: Key, value: object) -> None
     made_from = MadeFrom(inputs={name: now.digest})
     certificate = Certificate(run_id, name, INPUT, uuid.uuid4(), 0, storing.owner, now.stored, made_from=made_from)
     standing = await storing.cache.certify(certificate)
+    if standing.state == "purged":
+        raise Purged(run_id, name, label(key))
     if standing.made_from.inputs.get(name) != now.digest:
         _refuse_other(storing, run_id, key, standing.stored, value)
 

@@ -67,6 +67,7 @@ async def ask(calls: Calls, step: Step, run: Run, values: tuple[object, ...]) ->
     It is called as a step is, and has the step's timeout; `ASKING` seconds where the step has none. It ends with its run.
 
     Raises:
+        Refused: The other side gave its final "no", which is certified.
         StepTimeout: It says nothing in time. The doubt stays.
         WrongResult: It says neither. The doubt stays.
     """

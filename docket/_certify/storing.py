@@ -6,6 +6,7 @@ Every write here is idempotent by its nonce and is made to its end, whatever is 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import logging
 import os
@@ -246,6 +247,22 @@ class Storing:
             error_text=error_text(error, work.step.key, self.serializers.redact),
         )  # fmt: skip
         return await finished(lambda: self.cache.move(move))
+
+    def verdict(
+        self, run_id: str, step: Step, seen: Record, answer: Packed | Refused | None, *, by: str = "", note: str = ""
+    ) -> Move:
+        """Return what decides a doubt: it happened and this came of it, it was refused, or (None) it did not happen."""
+        move = Move(
+            run_id, step.key, seen.token, None, (seen.state,), "ready", "released", uuid.uuid4(),
+            owner=by or self.owner, fences=True, reason="released", error_text=note,
+        )  # fmt: skip
+        if answer is None:
+            return move
+        if isinstance(answer, Packed):
+            return dataclasses.replace(move, to="certified", event="settled", reason="", stored=answer.stored)
+        text = error_text(answer, step.key, self.serializers.redact)
+        name = type(answer).__name__[:ERROR_TYPE]
+        return dataclasses.replace(move, to="refused", event="settled", reason="refused", error_type=name, error_text=text)
 
     async def give_back(self, claim: Claim) -> Record | None:
         """Give back a claim whose step was certainly never called; return what stands."""

@@ -11,7 +11,7 @@ from docket._core.step import Step
 from docket._core.types import label
 from docket._engine.calls import declared, wrong_result
 from docket.cache import Claim, Move
-from docket.errors import NotInDoubt, UnexpectedInput
+from docket.errors import NotInDoubt, Refused, UnexpectedInput
 
 SETTLING = 10.0
 """Seconds for the second write of a verdict on what nothing is recorded of. If its author dies before that, it is in doubt."""
@@ -20,13 +20,13 @@ SETTLING = 10.0
 async def settle(
     storing: Storing, run_id: str, step: Step, value: object, token: int | None = None, note: str = "", by: str = ""
 ) -> Record:
-    """Certify *value* as the result of a step in doubt, or of one that took effect and of which nothing is recorded.
+    """Certify *value* as what became of a step in doubt, or of one that took effect and of which nothing is recorded.
 
     Args:
         storing: Where.
         run_id: The run.
         step: The step.
-        value: The result, as the step would have returned it.
+        value: The result, as the step would have returned it; or a `Refused`, if the other side gave its final "no".
         token: The token seen with the doubt, 0 if nothing was seen; the present one if None.
         note: Why, for the journal.
         by: Who decides, for the journal; this process if empty.
@@ -36,18 +36,14 @@ async def settle(
         UnexpectedInput: The value is not what the step gives. Nothing was changed.
         NotCertified: The value cannot be stored.
     """
-    if wrong_result(run_id, step, value) is not None:
+    if not isinstance(value, Refused) and wrong_result(run_id, step, value) is not None:
         kind = "None" if value is None else label(type(value))
         raise UnexpectedInput(run_id, kind, f"{step.name} ({step.where}) gives {declared(step)}; settle it with one")
-    packed = await storing.pack(run_id, step, value)
+    answer = value if isinstance(value, Refused) else await storing.pack(run_id, step, value)
     now = await _standing(storing, run_id, step)
     claimed = await _claimed(storing, run_id, step, by) if token == 0 and now is None else None
     doubt = claimed or _doubt(run_id, step, now, token)
-    move = Move(
-        run_id, step.key, doubt.token, doubt.claim, (doubt.state,), "certified", "settled", uuid.uuid4(),
-        owner=by or storing.owner, fences=True, error_text=_storable(note), stored=packed.stored,
-    )  # fmt: skip
-    return await _decide(storing, step, move)
+    return await _decide(storing, step, storing.verdict(run_id, step, doubt, answer, by=by, note=_storable(note)))
 
 
 async def release(storing: Storing, run_id: str, step: Step, token: int | None = None, note: str = "", by: str = "") -> Record:
@@ -65,11 +61,7 @@ async def release(storing: Storing, run_id: str, step: Step, token: int | None =
         NotInDoubt: There is no such doubt (any more).
     """
     doubt = _doubt(run_id, step, await _standing(storing, run_id, step), token)
-    move = Move(
-        run_id, step.key, doubt.token, None, ("doubt",), "ready", "released", uuid.uuid4(),
-        owner=by or storing.owner, fences=True, reason="released", error_text=_storable(note),
-    )  # fmt: skip
-    return await _decide(storing, step, move)
+    return await _decide(storing, step, storing.verdict(run_id, step, doubt, None, by=by, note=_storable(note)))
 
 
 async def _standing(storing: Storing, run_id: str, step: Step) -> Record | None:

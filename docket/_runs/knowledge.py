@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from docket._certify.certifier import Certifier, in_doubt, refusal
 from docket._certify.changes import ABSENT, UNREADABLE, changes
-from docket._certify.outside import supplied_inputs
+from docket._certify.outside import purged_inputs, supplied_inputs
 from docket._core.certificates import Facts, Verdict, outlived
 from docket._core.plan import Plan, Program, plan
 from docket._core.record import NOTHING, MadeFrom, Record, Records, Stored, digest_of
@@ -22,7 +22,7 @@ from docket._core.step import Step
 from docket._core.types import Key, label
 from docket._core.wiring import Wiring
 from docket.cache import Input
-from docket.errors import Change, InputsChanged, MissingInput, Undecodable
+from docket.errors import Change, InputsChanged, MissingInput, Purged, Undecodable
 from docket.serializers import same
 
 _NOTHING = MadeFrom()
@@ -44,6 +44,7 @@ class Knowledge:
         "_homes",
         "_latest",
         "_outside",
+        "_purged",
         "_recorded",
         "_records",
         "_results",
@@ -66,6 +67,7 @@ class Knowledge:
         self._fresh: set[str] = set()
         self._homes: dict[str, str] = {}
         self._outside: Mapping[str, Record] = {}
+        self._purged: Mapping[str, Record] = {}
         self._latest: tuple[MadeFrom, tuple[Input, ...]] = (_NOTHING, ())
 
     async def load(self, target: Key) -> None:
@@ -89,7 +91,7 @@ class Knowledge:
             if (root := wiring.roots.get(name)) is not None and root not in supplied:
                 self._recorded[root] = Input(latest, run.inputs[name, latest])
         if run.results:
-            self._outside = supplied_inputs(run)
+            self._outside, self._purged = supplied_inputs(run), purged_inputs(run)
         for name, record in self._outside.items():
             root = wiring.roots.get(name)
             if root is not None and root not in supplied and record.stored is not None:
@@ -134,6 +136,7 @@ class Knowledge:
         Raises:
             InputsChanged: The run id was used before with other inputs.
             MissingInput: A value is needed that nobody gives and nobody supplied.
+            Purged: A value would be used that was supplied, and deleted by retention.
             Refused: A step that would run has given its final "no".
             InDoubt: Nobody knows how a step ended that would run.
         """
@@ -142,6 +145,10 @@ class Knowledge:
         for key, found in decided.changes.items():
             step = self._wiring.by_key[key]
             raise InputsChanged(self._run_id, step.name, found, recomputable=step.options.cache_result == "at_least_once")
+        for name in self._purged:
+            root = self._wiring.roots.get(name)
+            if root not in self._supplied and any(need.key == root for step in decided.program.steps for need in step.needs):
+                raise Purged(self._run_id, name, label(root))
         for needed, path in decided.missing.items():
             raise MissingInput(self._run_id, label(needed), path)
         for step in decided.program.steps if self._results else ():

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from docket import ConfigurationError, InDoubt, Refused
+from docket import ConfigurationError, Docket, InDoubt, Refused
 from docket.cache import Cache, MemoryCache
-from examples.orders.orders_pb2 import ChargeResult
+from examples.orders.orders_pb2 import ChargeResult, OrderRequest
 from tests.certify.steps import CHARGE, Charging, Gate, charged, failing
 
 PLAIN: dict[str, Any] = {"cache_result": "at_least_once"}
@@ -104,22 +104,47 @@ async def test_a_holder_that_lost_its_lease_stops_and_adopts_the_new_value(cache
     """The heartbeat finds out that another process has the claim: the step is cancelled, its run goes on with that value."""
     gate = Gate()
     holder, other = Charging(cache, gate, lease=0.3, **EXCLUSIVE), Charging(cache, named("other"), **EXCLUSIVE)
-    renew, taken = cache.renew, asyncio.Event()
+    renew, renewed = cache.renew, asyncio.Event()
 
-    async def late(held: Any, lease: float) -> Any:
-        await taken.wait()
-        return await renew(held, lease)
+    async def too_short(held: Any, lease: float) -> Any:
+        renewed.set()
+        return await renew(held, 0.01)
 
-    cache.renew = late  # type: ignore[method-assign]
+    cache.renew = too_short  # type: ignore[method-assign]
     running = asyncio.create_task(holder.run())
     await gate.reached.wait()
-    await asyncio.sleep(0.35)
-    taking = asyncio.create_task(other.run())
-    await asyncio.wait((taking,), timeout=5)
-    taken.set()
+    await renewed.wait()
+    await asyncio.sleep(0.03)
 
-    assert (await taking).charge_id == "other"
+    assert (await other.run()).charge_id == "other"
     assert (await asyncio.wait_for(running, 5)).charge_id == "other"
+
+
+async def test_a_holder_stops_when_its_lease_is_over_by_its_own_clock(cache: Cache) -> None:
+    """Whatever the renewal is waiting for: in a network that swallows everything it may wait for minutes."""
+    d = Docket(cache=cache, lease=0.2)
+    calls: list[str] = []
+
+    @d.step(cache_result="at_least_once", exclusive=True)
+    async def charge(order: OrderRequest) -> ChargeResult:
+        calls.append("begun")
+        try:
+            await asyncio.sleep(30 if len(calls) == 1 else 0)
+        except asyncio.CancelledError:
+            calls.append("stopped")
+            raise
+        return ChargeResult(charge_id=order.order_id)
+
+    async def swallowed(held: Any, lease: float) -> Any:
+        await over.wait()
+
+    over = asyncio.Event()
+    cache.renew = swallowed  # type: ignore[method-assign]
+    async with asyncio.timeout(5):
+        await d.run("order-1", ChargeResult, OrderRequest(order_id="order-1"))
+    over.set()
+
+    assert calls == ["begun", "stopped", "begun"]
 
 
 async def test_a_heartbeat_outlives_the_lease(cache: Cache) -> None:

@@ -167,3 +167,30 @@ async def test_what_is_not_certified_is_not_streamed(dsn: str) -> None:
     pieces = [piece async for piece in stream_result(large.cache, empty, "order-1", KEY)]
     await large.d.close()
     assert pieces == [b"small"]
+
+
+async def test_a_large_result_is_kept_though_its_run_is_cancelled_while_it_is_put(dsn: str) -> None:
+    """The effect happened: what cannot be undone is put away and certified to its end, and then the cancellation goes on."""
+    putting = asyncio.Event()
+
+    class Slow(BlobStore):
+        async def put(self, run_id: str, key: str, body: bytes, /) -> Blob:
+            putting.set()
+            await asyncio.sleep(0.2)
+            return await super().put(run_id, key, body)
+
+    d = Docket(cache=PostgresCache(dsn), blobs=Slow(MemoryStore()))
+
+    @d.step(cache_result="at_most_once")
+    async def charge(request: OrderRequest) -> ChargeResult:
+        return ChargeResult(charge_id=request.order_id * 300_000)
+
+    running = asyncio.create_task(d.run("order-1", ChargeResult, REQUEST))
+    await putting.wait()
+    running.cancel()
+    await asyncio.wait((running,))
+
+    assert running.cancelled()
+    found = await d.run("order-1", ChargeResult)
+    await d.close()
+    assert found.charge_id == REQUEST.order_id * 300_000

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from docket import ConfigurationError, InDoubt, Run
+from docket import ConfigurationError, InDoubt, Refused, Run
+from docket._certify.certifier import ASK_AGAIN
 from docket._certify.reconcile import NOT_APPLIED
 from docket.cache import Cache, MemoryCache
-from docket.errors import DeadlineExceeded, StepTimeout, WrongResult
+from docket.errors import DeadlineExceeded, NotInDoubt, StepTimeout, WrongResult
+from docket.queue import verdict
 from examples.orders.orders_pb2 import ChargeResult, OrderRequest
 from tests.certify.steps import CHARGE, REQUEST, Charging, charged, failing
 
@@ -62,11 +64,51 @@ async def test_a_question_without_an_answer_leaves_the_doubt(cache: Cache) -> No
     """When asking fails, the doubt stays, with the reason."""
     charging = Reconciling(cache, failing(OSError("gone")), OSError("provider down"))
     for _ in range(2):
-        with pytest.raises(InDoubt):
+        with pytest.raises(InDoubt) as doubt:
             await charging.run()
 
     assert len(charging.runs) == 1
     assert len(charging.asked) == 1
+    assert verdict(doubt.value).what == "later"  # a queue asks again: the outage may be over then
+    assert doubt.value.retry_after == ASK_AGAIN
+
+
+async def test_a_refusal_of_the_other_side_is_final(cache: Cache) -> None:
+    """It was asked for and declined, which is neither a result nor nothing: certified, and raised from then on."""
+    charging = Reconciling(cache, failing(OSError("gone")), Refused("declined by the issuer"))
+    with pytest.raises(InDoubt):
+        await charging.run()
+
+    for _ in range(2):
+        with pytest.raises(Refused, match="declined by the issuer"):
+            await charging.run()
+    assert (len(charging.runs), len(charging.asked)) == (1, 1)
+
+
+async def test_a_person_may_say_that_it_was_refused(cache: Cache) -> None:
+    """As a step would have: the doubt is over, and a later verdict on it is too late."""
+    charging = Charging(cache, failing(OSError("gone")))
+    with pytest.raises(InDoubt) as doubt:
+        await charging.run()
+    await charging.d.settle("order-1", ChargeResult, Refused("declined by phone"), token=doubt.value.token, by="ada")
+
+    with pytest.raises(Refused, match="declined by phone"):
+        await charging.run()
+    with pytest.raises(NotInDoubt):
+        await charging.d.settle("order-1", ChargeResult, CHARGE)
+    assert len(charging.runs) == 1
+
+
+async def test_a_refusal_can_be_taken_back(cache: Cache) -> None:
+    """What was refused because of something that turned out wrong is asked for again, and nothing is forced by that."""
+    charging = Charging(cache, failing(Refused("the limit is too low")))
+    with pytest.raises(Refused):
+        await charging.run()
+    taken = await charging.d.invalidate("order-1", ChargeResult, note="the limit was wrong")
+    charging.body = charged
+
+    assert taken == ("orders.ChargeResult",)
+    assert await charging.run() == CHARGE
 
 
 @pytest.mark.parametrize("answer", [None, REQUEST])

@@ -16,6 +16,7 @@ from docket.cache import Retention
 from docket.errors import Busy, Purged
 from docket.postgres import PostgresCache
 from examples.orders.orders_pb2 import ChargeResult, OrderRequest, Reservation, Shipment
+from tests.database import connected
 from tests.orders import Orders, request
 
 DAY = timedelta(days=1)
@@ -251,3 +252,26 @@ async def test_a_purge_looks_at_no_more_than_its_batch(cache: PostgresCache, poo
 
     assert await cache.purge(DAY, 10) == 10
     assert await pool.fetchval("SELECT count(*) FROM docket.result WHERE xmax <> 0 OR state = 'purged'") == 10
+
+
+async def test_a_supplied_value_that_was_purged_is_not_taken_for_absent(dsn: str, cache: PostgresCache) -> None:
+    """Nobody decides as if it had never been given: the run says that it is gone, and so does supplying it again."""
+    decided: list[bool] = []
+    d = Docket(cache=cache)
+
+    @d.step(cache_result="at_least_once")
+    async def ship(order: OrderRequest, approval: Reservation | None) -> Shipment:
+        decided.append(approval is not None)
+        return Shipment(tracking_number=order.order_id)
+
+    await d.supply("order-1", Reservation(sku="approved"))
+    await d.run("order-1", Shipment, request())
+    async with connected(dsn) as connection:
+        await connection.execute("UPDATE docket.result SET changed_at = now() - interval '2 days'")
+    assert await cache.purge(86_400.0) == 1
+
+    with pytest.raises(Purged, match="Reservation"):
+        await d.run("order-1", Shipment, request())
+    with pytest.raises(Purged, match="Reservation"):
+        await d.supply("order-1", Reservation(sku="approved"))
+    assert decided == [True]

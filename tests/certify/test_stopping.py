@@ -55,7 +55,7 @@ def charging(cache: MemoryCache, by: str, charged: list[str], **options: Any) ->
     """Return a Docket whose charge takes note of itself."""
     d = Docket(cache=cache, wait=8)
 
-    async def charge(order: Order) -> Charge:  # noqa: ARG001
+    async def charge(order: Order) -> Charge:
         charged.append(by)
         return Charge(by)
 
@@ -67,7 +67,7 @@ async def held(cache: MemoryCache) -> asyncio.Task[Charge]:
     """Begin the run elsewhere, where its charge takes 0.5 s and then turns out not to have happened."""
     d = Docket(cache=cache)
 
-    async def charge(order: Order) -> Charge:  # noqa: ARG001
+    async def charge(order: Order) -> Charge:
         await asyncio.sleep(0.5)
         raise NotApplied("the provider is down")
 
@@ -113,7 +113,7 @@ async def test_a_step_is_not_started_when_its_run_ended_during_the_claim(*, fail
     d = charging(cache, "claimed", charged)
 
     @d.step
-    async def look(order: Order) -> Stock:  # noqa: ARG001
+    async def look(order: Order) -> Stock:
         await asyncio.sleep(0.05)
         if fails:
             raise ValueError("out of stock")
@@ -121,7 +121,7 @@ async def test_a_step_is_not_started_when_its_run_ended_during_the_claim(*, fail
         return Stock(1)
 
     @d.step
-    async def ship(charge: Charge, stock: Stock) -> Shipment:  # noqa: ARG001
+    async def ship(charge: Charge, stock: Stock) -> Shipment:
         return Shipment(charge.by)
 
     run = asyncio.create_task(d.run("order-1", Shipment, Order(1)))

@@ -108,6 +108,17 @@ def test_a_doubt_is_settled_with_json(doubt: str, shop: Any, capsys: pytest.Capt
     assert shop.calls == ["reserve", "charge"]
 
 
+def test_a_doubt_is_settled_with_a_refusal(doubt: str, shop: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """The third answer of a provider: it was asked, and said no. The run says so from then on."""
+    code = main(["settle", doubt, "order-1", "ChargeResult", "--refused", "declined by the issuer", "--token", "1"])
+
+    assert code == 0
+    out = capsys.readouterr().out
+    assert "after:  ChargeResult: refused, token 2, 0 s ago (refused: Refused: declined by the issuer)" in out
+    with pytest.raises(SystemExit):
+        main(["settle", doubt, "order-1", "ChargeResult", "--refused", "no", "--value", "{}"])
+
+
 @pytest.mark.parametrize("written", ["wire", "json"])
 def test_a_doubt_is_settled_from_a_file(
     written: str, doubt: str, shop: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -127,10 +127,11 @@ PRIVILEGES: list[tuple[str, str, int | str]] = [
     ("worker", "UPDATE {s}.input SET body = ''", DENIED),
     ("worker", "UPDATE {s}.journal SET detail = ''", DENIED),
     ("worker", "UPDATE {s}.version SET version = 1", DENIED),
-    # An operator decides about what is open or certified, and starts nothing.
+    # An operator decides about what is open or over, and starts nothing.
     ("operator", "UPDATE {s}.result SET state = 'ready' WHERE state = 'doubt'", 8),
     ("operator", "UPDATE {s}.result SET state = 'running', lease_until = now() WHERE state = 'doubt'", DENIED),
-    ("operator", "UPDATE {s}.result SET attempt = 0 WHERE state IN ('refused', 'purged', 'ready', 'superseded')", 0),
+    ("operator", "UPDATE {s}.result SET attempt = 0 WHERE state IN ('purged', 'ready', 'superseded')", 0),
+    ("operator", "UPDATE {s}.result SET state = 'superseded' WHERE state = 'refused'", 8),
     *(("operator", f"UPDATE {{s}}.result SET {column} = {column}", DENIED) for column in ("mode", "made_from", "owner")),
     # Who was logged in is written by the server.
     *((role, WRITTEN.format("", ""), 1 if role in ("worker", "operator") else DENIED) for role in ROLES),

@@ -255,7 +255,7 @@ async def test_waiting_has_an_end(cache: Cache) -> None:
         await sales.d.wait("r-1", Contract, timeout=0.1)
 
     assert isinstance(caught.value, NotYet)
-    assert (caught.value.run_id, caught.value.key, caught.value.state) == ("r-1", "Contract", "nothing")
+    assert (caught.value.run_id, caught.value.key, caught.value.state) == ("r-1", Contract.__module__ + ".Contract", "nothing")
 
 
 async def test_what_is_there_is_returned_to_who_has_no_time(cache: Cache) -> None:
