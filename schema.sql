@@ -117,7 +117,7 @@ CREATE TABLE docket.version (
     version    integer PRIMARY KEY,
     applied_at timestamptz NOT NULL DEFAULT now()
 );
-INSERT INTO docket.version (version) VALUES (3);
+INSERT INTO docket.version (version) VALUES (4);
 
 -- One row per run and key, in words: what stands, since when, and what it waits for.
 CREATE VIEW docket.status AS
@@ -130,13 +130,19 @@ SELECT r.run_id,
        r.changed_at                                   AS since,
        r.attempt,
        r.owner,
-       coalesce(r.error_type || ': ' || r.error_text, r.error_type, r.error_text, r.reason) AS last_error,
+       CASE WHEN r.state IN ('doubt', 'refused') OR r.error_type IS NOT NULL
+                 THEN coalesce(r.error_type || ': ' || r.error_text, r.error_type, r.error_text, r.reason)
+            WHEN r.state = 'running' AND r.lease_until < clock_timestamp()
+                 THEN r.owner || ' was last heard of before its lease ended, ' || r.lease_until
+            END                                       AS last_error,
        CASE WHEN r.state = 'doubt' OR (r.state = 'running' AND r.lease_until < clock_timestamp() AND r.mode <> 'at_least_once')
                  THEN 'its reconcile function, or a person: settle or release'
             WHEN r.state = 'running' AND r.lease_until < clock_timestamp() THEN 'the next attempt'
             WHEN r.state = 'running' THEN 'its holder, lease until ' || r.lease_until
-            WHEN r.state = 'ready' AND r.error_type = 'WaitingFor' THEN 'a value from outside, and then the next attempt'
+            WHEN r.state = 'ready' AND r.reason = 'waiting' THEN 'a value from outside, and then the next attempt'
             WHEN r.state IN ('ready', 'superseded') THEN 'the next attempt' END AS waiting_for,
        r.mode,
-       r.token
+       r.token,
+       CASE WHEN r.state NOT IN ('doubt', 'refused') AND r.error_type IS NULL THEN r.error_text END AS note,
+       r.run_id || '/' || r.key                       AS idempotency_key
 FROM docket.result r;

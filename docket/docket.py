@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 from docket._certify.certifier import Certifier
 from docket._certify.invalidate import invalidate
+from docket._certify.kept import check_kept
 from docket._certify.outside import Watch
 from docket._certify.storing import Blobs
 from docket._certify.verdicts import release, settle
@@ -118,8 +119,8 @@ class Docket(Queued):
                     f"{kept.name} ({kept.where}) is marked cache_result={kept.options.cache_result!r} and there is nowhere "
                     "to keep it; pass cache=PostgresCache(DSN) to Docket, or MemoryCache() in a test"
                 )
-            if self._certifier is not None:
-                self._certifier.check(wiring)
+            if self.cache is not None:
+                check_kept(wiring, self.cache, self.serializers)
             self._wiring = wiring
         return self._wiring
 

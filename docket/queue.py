@@ -40,6 +40,10 @@ MOST_BYTES = 1_048_576
 """Bytes of inputs that a job carries at most. Our choice, the same as for a result kept in a row: a queue's table is read
 far more often than it is written, and what is larger belongs into object storage, with its name in the job."""
 
+LOOK_AGAIN = 10.0
+"""Seconds until a job looks again whether somebody else is still at its step, at most. Our choice: a lease is a minute, and its
+holder is mostly done long before it ends."""
+
 LATEST = 3650 * 86_400.0
 """Seconds that a job is put off at most. Our choice: ten years, which every queue's clock can still hold."""
 
@@ -297,7 +301,7 @@ def verdict(error: BaseException) -> Verdict:
             delay = 1.0 if math.isnan(error.delay) else error.delay
             return Verdict("later", min(max(delay, 0.0), LATEST), why)
         case Busy():
-            return Verdict("later", max(error.retry_after, 1.0), why)
+            return Verdict("later", min(max(error.retry_after, 1.0), LOOK_AGAIN), why)
         case InDoubt() if error.retry_after is not None:
             return Verdict("later", max(error.retry_after, 1.0), why)  # the next attempt asks the other side
         case DeadlineExceeded() | StepTimeout() | SchemaMissing() | NewerCertificate():

@@ -17,27 +17,25 @@ from typing import Any
 
 from docket._certify.calling import Calling
 from docket._certify.leases import Heart
-from docket._certify.reconcile import NOT_APPLIED, ask, places
+from docket._certify.reconcile import NOT_APPLIED, ask
 from docket._certify.storing import LIMIT, Blobs, CertifiedStep, Storing, in_doubt, is_cancelled, refusal
 from docket._certify.transaction import transact
-from docket._certify.writing import begin, finished, made_again
-from docket._core.names import LONGEST
+from docket._certify.writing import begin, finished
 from docket._core.record import Record
 from docket._core.step import Run
 from docket._core.types import label
-from docket._core.wiring import Wiring
 from docket._engine.calls import Calls
 from docket._engine.sharing import is_stopping, pause
-from docket.cache import Cache, Certificate, Claim, Held, Move, Transactional
+from docket.cache import Cache, Certificate, Claim, Held, Move
 from docket.errors import (
     Busy,
     Change,
-    ConfigurationError,
     InputsChanged,
     NotApplied,
     NotCertified,
     Refused,
     StepTimeout,
+    WaitingFor,
     WrongResult,
 )
 from docket.serializers import Packed, Serializers, error_text
@@ -82,28 +80,6 @@ class Certifier(Storing):
         self.lease, self._wait, self._calls = lease, wait, calls
         self._heart = Heart(cache, lease)
         self._late: set[asyncio.Task[tuple[object, Record]]] = set()
-
-    def check(self, wiring: Wiring) -> None:
-        """Refuse, before anything runs, what could only fail after an effect.
-
-        Raises:
-            ConfigurationError: A step asks for more than the cache offers, has a key that no row takes, or a reconcile function
-                that cannot be called.
-        """
-        for step in wiring.steps.values():
-            who = f"{step.name} ({step.where})"
-            if step.options.cache_result == "transactional" and not isinstance(self.cache, Transactional):
-                raise ConfigurationError(
-                    f"{who} is marked cache_result='transactional', and {type(self.cache).__name__} has no transactions to "
-                    "lend; use docket.postgres.PostgresCache"
-                )
-            if step.certifies and len(step.key.encode()) > LONGEST:
-                raise ConfigurationError(
-                    f"{who}: the storage key of {label(step.gives)} has {len(step.key.encode())} bytes, and a row takes "
-                    f"{LONGEST}; give the step a key="
-                )
-            if step.options.reconcile is not None:
-                places(step.options.reconcile, step)
 
     def value(self, work: CertifiedStep) -> Coroutine[Any, Any, tuple[object, Record]]:
         """Return, awaited, the certified result of a step, making it if it is not there, and the record it stands in.
@@ -215,11 +191,11 @@ class Certifier(Storing):
         try:
             packed = self.packed(work.run_id, work.step, value)
             if len(packed.stored.body) > LIMIT:
-                packed = await self._put_away(work, claimed, packed)
+                packed = await self.put_away(work, claimed, packed)
         except NotCertified as error:
             await self.leave(work, claimed, "doubt", "doubted", "unstorable", error)
             raise
-        standing = await self.certify(work, self._certificate(work, claimed, packed), packed)
+        standing = await self.certify(work, self.certificate(work, claimed, packed), packed)
         if standing.claim == claimed.claim and standing.state == "certified":
             return packed.value, standing
         if standing.state in ("ready", "superseded"):
@@ -229,29 +205,11 @@ class Certifier(Storing):
             )  # fmt: skip
         return await self.judged(work, standing), standing
 
-    def _certificate(self, work: CertifiedStep, claimed: Record, packed: Packed) -> Certificate:
-        return Certificate(
-            work.run_id, work.step.key, claimed.mode, claimed.claim, claimed.token, self.owner, packed.stored,
-            0, work.made_from,
-        )  # fmt: skip
-
-    async def _put_away(self, work: CertifiedStep, claimed: Record, packed: Packed) -> Packed:
-        """Put a large result where those go. If this is cancelled, it is certified all the same: the effect happened."""
-
-        async def kept() -> None:
-            certificate = self._certificate(work, claimed, await self.put(work.run_id, work.step, packed))
-            await self.certify(work, certificate, packed)
-
-        try:
-            return await self.put(work.run_id, work.step, packed)
-        except asyncio.CancelledError as error:
-            await made_again(error, kept())
-            raise
-
     async def _fail(self, work: CertifiedStep, claimed: Record, error: BaseException) -> None:
         """Write down what the failure of a claimed step means; raise `InDoubt` if that is what it means."""
         if isinstance(error, NotApplied):
-            await self.leave(work, claimed, "ready", "failed", "not_applied", error)
+            reason = "waiting" if isinstance(error, WaitingFor) else "not_applied"
+            await self.leave(work, claimed, "ready", "failed", reason, error)
         elif isinstance(error, Refused):
             await self.leave(work, claimed, "refused", "refused", "refused", error)
         elif claimed.mode == "at_least_once":

@@ -169,6 +169,26 @@ class Storing:
             raise self._not_certified(run_id, step, packed.value, error) from error
         return Packed(Stored(packed.stored.serializer, packed.stored.type, b"", None, blob), packed.plain, packed.value)
 
+    def certificate(self, work: CertifiedStep, claimed: Record, packed: Packed) -> Certificate:
+        """Return the certificate of a claimed step."""
+        return Certificate(
+            work.run_id, work.step.key, claimed.mode, claimed.claim, claimed.token, self.owner, packed.stored,
+            0, work.made_from,
+        )  # fmt: skip
+
+    async def put_away(self, work: CertifiedStep, claimed: Record, packed: Packed) -> Packed:
+        """Put a large result where those go. If this is cancelled, it is certified all the same: the effect happened."""
+
+        async def kept() -> None:
+            certificate = self.certificate(work, claimed, await self.put(work.run_id, work.step, packed))
+            await self.certify(work, certificate, packed)
+
+        try:
+            return await self.put(work.run_id, work.step, packed)
+        except asyncio.CancelledError as error:
+            await made_again(error, kept())
+            raise
+
     def recorded(
         self, run_id: str, key: Key, name: str, value: object, known: Mapping[tuple[str, str], Stored]
     ) -> Input:

@@ -11,7 +11,7 @@ from docket._core.record import Record
 from docket._core.step import Step
 from docket._core.types import Key, label
 from docket._core.wiring import Wiring
-from docket.errors import Change, WaitingFor
+from docket.errors import Change
 
 State: TypeAlias = Literal[
     "supplied", "recorded", "held", "missing",
@@ -80,7 +80,8 @@ def _known(
 ) -> Standing:
     step, name = wiring.steps.get(key), wiring.name(key)
     if key in missing:
-        return Standing(key, None, "missing", "no step gives it, and it was not supplied")
+        told = "no step gives it, nobody supplied it, and it is not on record; a job that waits may bring it"
+        return Standing(key, None, "missing", told)
     if key in wiring.resources:
         return Standing(key, None, "held", f"provided at {wiring.resources[key].where}")
     if name in facts.supplied:
@@ -117,7 +118,7 @@ def _begun(
         return ("refused", record.error_text) if record.state == "refused" else ("purged", "by retention")
     if record.state == "doubt":
         return "in doubt", f"for {span(record.since)}: {_error(record) or record.reason}"
-    if record.state == "ready" and record.error_type == WaitingFor.__name__:
+    if record.state == "ready" and record.reason == "waiting":  # a `WaitingFor`, whose text begins so
         return "waiting", record.error_text.removeprefix("waiting ")
     if record.state == "ready" and record.error_type:
         times = "once" if record.attempt == 1 else f"{record.attempt} times"

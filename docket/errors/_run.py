@@ -370,17 +370,20 @@ class NewerCertificate(Undecodable):
         )  # fmt: skip
 
 
-class SchemaMissing(RunError):
-    """The tables are not in the database, or are of another version.
+class SchemaMissing(DocketError):
+    """The tables are not in the database, or are of an older version.
 
     Attributes:
         schema: The schema that was looked for.
+        outdated: Whether the tables are there and lack something.
     """
 
-    def __init__(self, run_id: str, schema: str, reason: str) -> None:
-        self.schema = schema
-        apply = "python -m docket schema apply"
-        fix = f"{apply}, or psql -f schema.sql" if schema == "docket" else f"{apply} --schema {schema}"
-        super().__init__(
-            run_id, f"the tables of schema {schema!r} are not in this database ({reason}); apply schema.sql: {fix}"
-        )
+    def __init__(self, schema: str, reason: str, *, outdated: bool = False) -> None:
+        self.schema, self.outdated = schema, outdated
+        where = "" if schema == "docket" else f" --schema {schema}"
+        if outdated:
+            told, advice = "are of an older version", f"python -m docket schema migrate{where}"
+        else:
+            told, advice = "are not in this database", f"python -m docket schema apply{where}"
+            advice += "" if where else ", or psql -f schema.sql"
+        super().__init__(f"the tables of schema {schema!r} {told} ({reason}); run: {advice}")

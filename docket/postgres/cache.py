@@ -31,7 +31,8 @@ WRITE_PATIENCE = 60.0
 """Seconds for which a write is repeated when its answer is lost: an effect may already have happened, so this must outlast a
 failover of the database (typically under a minute on managed PostgreSQL)."""
 
-_NO_TABLES = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.UndefinedColumnError)
+_OUTDATED = asyncpg.UndefinedColumnError
+_NO_TABLES = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, _OUTDATED)
 
 
 class PostgresCache:
@@ -156,7 +157,7 @@ class PostgresCache:
         try:
             rows = await self._here().database.fetch(self._sql.purge, seconds(older_than), most)
         except _NO_TABLES as error:
-            raise SchemaMissing("", self.schema, str(error)) from error
+            raise SchemaMissing(self.schema, str(error), outdated=isinstance(error, _OUTDATED)) from error
         return int(rows[0][0])
 
     async def close(self) -> None:
@@ -217,7 +218,7 @@ class PostgresCache:
         try:
             return await until_known(attempt, patience if line.database.reached else 0.0, error)
         except _NO_TABLES as error:
-            raise SchemaMissing("", self.schema, str(error)) from error
+            raise SchemaMissing(self.schema, str(error), outdated=isinstance(error, _OUTDATED)) from error
 
 
 def _without_views(item: Claim | Certificate) -> Claim | Certificate:

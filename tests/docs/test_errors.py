@@ -56,7 +56,7 @@ EXAMPLES: dict[str, errors.DocketError] = {
     "NewerCertificate": errors.NewerCertificate(
         "order-1042", "shop.ChargeResult", "json", "shop.ChargeResult", "amount is missing", written=3, version=2
     ),
-    "SchemaMissing": errors.SchemaMissing("", "docket", 'relation "docket.result" does not exist'),
+    "SchemaMissing": errors.SchemaMissing("docket", 'relation "docket.result" does not exist'),
 }
 
 RAISED_BY_STEPS = ("NotApplied", "Refused", "RetryLater", "WaitingFor")

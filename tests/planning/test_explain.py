@@ -106,7 +106,7 @@ async def test_a_plan_after_a_certified_result() -> None:
         == """\
 D         blocked: by Other, missing
 ├─ C      certified: 0 s ago by host:1
-└─ Other  missing: no step gives it, and it was not supplied"""
+└─ Other  missing: no step gives it, nobody supplied it, and it is not on record; a job that waits may bring it"""
     )
     assert plain(await shop.d.explain("r", D, Other(1))).splitlines()[1] == "├─ C      certified: 0 s ago by host:1"
     assert shop.said() == []

@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from docket.errors import ConfigurationError
+from docket.errors import ConfigurationError, SchemaMissing
 from docket.postgres import PostgresCache
 from docket.postgres._catalog import differences, shape
 from docket.postgres.schema import apply, check, migrate, migrations, newest, sql, version
@@ -303,3 +303,18 @@ def _built(directory: Path) -> Path:
     subprocess.run([*pip, "-w", str(directory), str(ROOT)], check=True, capture_output=True)
     (wheel,) = directory.glob("*.whl")
     return wheel
+
+
+async def test_tables_of_an_older_version_are_not_called_missing(new_database: NewDatabase) -> None:
+    """The advice is the command that mends it."""
+    dsn = await new_database(tables=False)
+    async with connected(dsn) as connection:
+        await connection.execute(migrations()[1])
+    cache = PostgresCache(dsn)
+    with pytest.raises(SchemaMissing, match=r"older version .*; run: python -m docket schema migrate") as caught:
+        await cache.load("order-1")
+    await cache.close()
+
+    assert caught.value.outdated
+    async with connected(dsn) as connection:
+        assert (await migrate(connection)).after == newest()

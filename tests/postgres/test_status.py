@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import pytest
 
 from docket import Docket, WaitingFor
+from docket.cache import Claim
 from docket.errors import InDoubt
 from docket.postgres import PostgresCache
 from examples.orders.orders_pb2 import ChargeResult, OrderRequest, Reservation, Shipment
@@ -88,3 +90,46 @@ async def test_a_step_that_waits_for_a_value_says_so(dsn: str, pool: Any) -> Non
     assert row["state"] == "ready"
     assert row["last_error"].startswith("WaitingFor: waiting for Approval")
     assert row["waiting_for"] == "a value from outside, and then the next attempt"
+
+
+class WaitingForApproval(WaitingFor):
+    """A class of the user's own."""
+
+
+async def test_a_wait_of_one_s_own_is_a_wait_too(dsn: str, pool: Any) -> None:
+    """By what it is, not by what it is called."""
+    cache = PostgresCache(dsn)
+    d = Docket(cache=cache)
+
+    @d.step(cache_result="at_most_once", timeout=5)
+    async def charge(request: OrderRequest) -> ChargeResult:
+        raise WaitingForApproval("Approval")
+
+    with pytest.raises(WaitingFor):
+        await d.run("order-1", ChargeResult, request())
+    plan = await d.plan("order-1", ChargeResult, request())
+    await cache.close()
+    row = await pool.fetchrow(STATUS, "order-1", "orders.ChargeResult")
+
+    assert row["waiting_for"] == "a value from outside, and then the next attempt"
+    assert [standing.state for standing in plan.steps if standing.step is not None] == ["waiting"]
+
+
+async def test_a_lost_holder_and_a_note_are_told_from_an_error(dsn: str, pool: Any) -> None:
+    """A holder that is gone is named before anybody has looked; what a person wrote is no error; the key is at hand."""
+    cache = PostgresCache(dsn)
+    orders = Orders(cache)
+    await cache.claim(Claim("order-2", "orders.ChargeResult", "at_most_once", uuid.uuid4(), "web-1:22", 0.0))
+
+    async def fail() -> None:
+        raise ConnectionError("no answer")
+
+    orders.charging = fail
+    with pytest.raises(InDoubt):
+        await orders.d.run("order-1", ChargeResult, request())
+    await orders.d.settle("order-1", ChargeResult, ChargeResult(charge_id="ch-1"), note="saw it in the dashboard")
+    await cache.close()
+    settled, lost = await pool.fetch("SELECT state, last_error, note, idempotency_key FROM docket.status ORDER BY run_id")
+
+    assert tuple(settled) == ("certified", None, "saw it in the dashboard", "order-1/orders.ChargeResult")
+    assert lost["last_error"].startswith("web-1:22 was last heard of before its lease ended, 2")

@@ -24,7 +24,7 @@ from tests.database import connected
         (RuntimeError("x"), "again"),
         (OSError("the database is away"), "again"),
         (StepTimeout("r", "charge", 3), "again"),
-        (SchemaMissing("r", "docket", "x"), "again"),
+        (SchemaMissing("docket", "x"), "again"),
         (NewerCertificate("r", "Charge", "json", "Charge", "x", written=2, version=1), "again"),
         (NotCertified("r", "shop.Charge", "Charge", None, "the database is away"), "fail"),
         (InDoubt("r", "shop.Charge", "Charge", 1, "timeout", 3.0), "fail"),

@@ -164,7 +164,7 @@ def test_explain_says_where_a_run_is(shop: str) -> None:
         """\
 Shipment       blocked: by Charge, blocked
 └─ Charge      blocked: by Request, missing
-   └─ Request  missing: no step gives it, and it was not supplied
+   └─ Request  missing: no step gives it, nobody supplied it, and it is not on record; a job that waits may bring it
 """,
     )
 
