@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Each command is a module of `docket.commands` with ``add(subparsers)``, which sets ``run`` as a default: a function
     or coroutine function that takes the parsed arguments and returns the exit code.
     """
-    parser = argparse.ArgumentParser("python -m docket", description="Look at a wiring, and after the runs made with it.")
+    parser = argparse.ArgumentParser("python -m docket", description="Check and draw a wiring; look at runs and repair them.")
     subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(subparsers)

@@ -7,13 +7,14 @@ import contextlib
 import dataclasses
 import random
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from docket._certify.changes import ABSENT, changes
 from docket._certify.storing import Storing, in_doubt, refusal
-from docket._core.record import MadeFrom, Record, Records, Stored
+from docket._core.record import MadeFrom, Record, Records, State, Stored
 from docket._core.step import Step
 from docket._core.types import Key, label, storage_key
+from docket._core.wiring import Wiring
 from docket.cache import Cache, Certificate, Glances, Place, lost_for_good
 from docket.errors import InputsChanged, NotYet, Purged
 from docket.serializers import same
@@ -86,26 +87,28 @@ class Watch:
         self._task: asyncio.Task[None] | None = None
         self._joined = asyncio.Event()
 
-    async def final(self, run_id: str, step: Step, timeout: float | None) -> Record:
+    async def final(self, run_id: str, step: Step, wiring: Wiring, timeout: float | None) -> Record:
         """Return the record of a step's certified result once it is there.
 
         Args:
             run_id: The run.
             step: The step.
+            wiring: The checked graph: a step that this one needs may have ended in a way that no waiting changes.
             timeout: Seconds to wait after the first look; None for ever.
 
         Raises:
             NotYet: It is not there in time.
-            InDoubt: Nobody knows how the step ended, or its holder was lost, which nobody may have written down yet.
-            Refused: The step gave a final "no".
+            InDoubt: Nobody knows how the step, or one that it needs, ended, or its holder was lost, which nobody may have
+                written down yet.
+            Refused: The step, or one that it needs, gave a final "no".
         """
         loop = asyncio.get_running_loop()
-        waiter = _Waiter(run_id, step.key, loop.create_future(), loop.time())
+        waiter = _Waiter(run_id, step, _ways(wiring, step), loop.create_future(), loop.time())
         self._join(waiter)
         try:
             await waiter.looked  # whoever has no time at all may still have what is there
             async with asyncio.timeout(timeout):
-                record = await waiter.future
+                ended, record = await waiter.future
         except TimeoutError:
             raise NotYet(run_id, step.key, label(step.gives), waiter.state, timeout or 0.0) from None
         finally:
@@ -113,7 +116,7 @@ class Watch:
         if record.state == "refused":
             raise refusal(run_id, record)
         if record.state != "certified":
-            raise in_doubt(run_id, step, record)
+            raise in_doubt(run_id, ended, record)
         return record
 
     def _join(self, waiter: _Waiter) -> None:
@@ -146,14 +149,14 @@ class Watch:
         there = due
         if isinstance(self._cache, Glances):
             try:
-                states = await self._cache.states(list({waiter.place for waiter in due}))
+                states = await self._cache.states(list({place for waiter in due for place in waiter.places()}))
             except Exception as error:
                 for waiter in due:
                     waiter.told(error)
                 return
             for waiter in due:
-                waiter.state = states.get(waiter.place, "nothing")
-            there = [waiter for waiter in due if waiter.state in _FINAL]
+                waiter.state = states.get((waiter.run_id, waiter.step.key), "nothing")
+            there = [waiter for waiter in due if waiter.ended(states) is not None]
         run_ids = list({waiter.run_id for waiter in there})
         # All at once, so that a cache which shares round trips sends them together.
         found = await asyncio.gather(*map(self._cache.load, run_ids), return_exceptions=True)
@@ -168,17 +171,36 @@ class Watch:
 
 
 class _Waiter:
-    __slots__ = ("due", "future", "key", "looked", "pause", "run_id", "state")
+    __slots__ = ("due", "future", "looked", "pause", "run_id", "state", "step", "ways")
 
-    def __init__(self, run_id: str, key: str, future: asyncio.Future[Record], due: float) -> None:
-        self.run_id, self.key, self.future, self.due = run_id, key, future, due
+    def __init__(
+        self,
+        run_id: str,
+        step: Step,
+        ways: Mapping[Step, Sequence[Step]],
+        future: asyncio.Future[tuple[Step, Record]],
+        due: float,
+    ) -> None:
+        self.run_id, self.step, self.ways, self.future, self.due = run_id, step, ways, future, due
         self.looked: asyncio.Future[None] = future.get_loop().create_future()
         self.pause, self.state = PAUSE[0], "nothing"
 
-    @property
-    def place(self) -> Place:
-        """What is waited for."""
-        return self.run_id, self.key
+    def places(self) -> Sequence[Place]:
+        """Return what is looked at: what is waited for, and what it surely needs."""
+        return [(self.run_id, step.key) for step in self.ways]
+
+    def ended(self, states: Mapping[Place, State]) -> Step | None:
+        """Return the step whose state ends the waiting; None if there is none."""
+        pending = [self.step]
+        while pending:
+            step = pending.pop()
+            state = states.get((self.run_id, step.key))
+            if state in _FINAL and (step is self.step or not _may_change(step, state)):
+                if state != "certified" or step is self.step:
+                    return step
+            elif state != "certified":
+                pending += self.ways[step]
+        return None
 
     def have_looked(self) -> None:
         """Take note that there was a look."""
@@ -194,11 +216,49 @@ class _Waiter:
             self.future.set_exception(records)
             self.future.exception()  # its waiter may have left meanwhile, and nobody else is to be told
             return
-        record = records.results.get(self.key)
-        if record is not None and lost_for_good(record):  # the next attempt, or a verdict, writes it down
-            reason = "step_committed" if record.mode == "transactional" else "holder_lost"
-            told = f"{record.owner} was last heard of before its lease ended"
-            record = dataclasses.replace(record, state="doubt", reason=reason, error_text=told)
-        self.state = record.state if record is not None else "nothing"
-        if record is not None and record.state in _FINAL:
-            self.future.set_result(record)
+        found = {step.key: _as_final(record) for step in self.ways if (record := records.results.get(step.key)) is not None}
+        states = {(self.run_id, key): record.state for key, record in found.items()}
+        self.state = states.get((self.run_id, self.step.key), "nothing")
+        if (ended := self.ended(states)) is not None:
+            self.future.set_result((ended, found[ended.key]))
+
+
+def _ways(wiring: Wiring, step: Step) -> Mapping[Step, Sequence[Step]]:
+    """Return, for *step* and each kept step that it surely needs, the kept steps that this one surely needs next."""
+    found: dict[Step, Sequence[Step]] = {}
+    pending = [step]
+    while pending:
+        one = pending.pop()
+        if one not in found:
+            found[one] = _surely_needed(wiring, one)
+            pending += found[one]
+    return found
+
+
+def _surely_needed(wiring: Wiring, step: Step) -> Sequence[Step]:
+    kept: list[Step] = []
+    pending, seen = [step], {step}
+    while pending:
+        for need in pending.pop().needs:
+            above = wiring.steps.get(need.key)
+            # A shared result lives elsewhere, found by inputs that nobody here knows.
+            if above is not None and not need.if_certified and above not in seen and above.options.scope == "run":
+                seen.add(above)
+                (kept if above.certifies else pending).append(above)
+    return kept
+
+
+def _may_change(step: Step, state: State) -> bool:
+    """Whether the next attempt may come to something else without anybody's verdict."""
+    if state == "refused":
+        return step.options.ttl is not None or step.options.on_change == "recompute"
+    return state == "doubt" and step.options.reconcile is not None
+
+
+def _as_final(record: Record) -> Record:
+    if not lost_for_good(record):
+        return record
+    # The next attempt, or a verdict, writes it down.
+    reason = "step_committed" if record.mode == "transactional" else "holder_lost"
+    told = f"{record.owner} was last heard of before its lease ended"
+    return dataclasses.replace(record, state="doubt", reason=reason, error_text=told)

@@ -150,13 +150,14 @@ class Queued(Graph):
 
         Raises:
             NotYet: It is not there in time. It is a TimeoutError, too.
-            InDoubt: Nobody knows how the step ended, or its holder was lost: only a person can tell.
-            Refused: The step gave a final "no".
+            InDoubt: Nobody knows how the step, or one that it needs, ended, or its holder was lost: only a person can tell.
+            Refused: The step, or one that it needs, gave a final "no".
             UnknownTarget: No step gives it, or its result is not kept.
         """
         step, certifier = self._kept(checked_run_id(run_id), target)
         assert self._watch is not None  # noqa: S101 - it is there if a certifier is
-        record = await self._watch.final(run_id, step, None if timeout is None else span("wait", "timeout", timeout))
+        limit = None if timeout is None else span("wait", "timeout", timeout)
+        record = await self._watch.final(run_id, step, self.check(), limit)
         return await certifier.decode(run_id, step, record)
 
     def _kept(self, run_id: str, target: object) -> tuple[Step, Certifier]:

@@ -1,6 +1,6 @@
 """What ``python -m docket`` can do: one module per command."""
 
-from docket.commands import check, explain, graph, purge, release, rerun, schema, settle
+from docket.commands import check, enqueue, explain, graph, invalidate, purge, release, schema, settle
 
-COMMANDS = (check, graph, explain, schema, settle, release, rerun, purge)
+COMMANDS = (check, graph, explain, schema, settle, release, invalidate, enqueue, purge)
 """In the order in which the help lists them."""

@@ -68,9 +68,12 @@ async def decided(arguments: argparse.Namespace, act: Callable[[Docket, Step, Re
             step = step_named(d.check(), arguments.target)
             before = await _standing(d, arguments.run_id, step)
             print(f"before: {said(step, before)}")
+            if is_doubtful(before):
+                print(f"its idempotency key: {arguments.run_id}/{step.key}")
             code = await act(d, step, before)
             if code == 0:
                 print(f"after:  {said(step, await _standing(d, arguments.run_id, step))}")
+                print("nothing runs by this alone: enqueue the run again, or run it")
             return code
 
     return await reported(work)
@@ -90,6 +93,25 @@ def said(step: Step, record: Record | None) -> str:
     state = "running, its holder lost" if lost else {"doubt": "in doubt"}.get(record.state, record.state)
     error = ": ".join(part for part in (record.reason, record.error_type, record.error_text) if part)
     return f"{label(step.gives)}: {state}, token {record.token}, {ago(record.since)}" + (f" ({error})" if error else "")
+
+
+def undecided(before: Record | None, advice: str) -> int | None:
+    """Say why nothing can be decided, or that the token is to be said; return the exit code, None to go on.
+
+    Args:
+        before: What stands.
+        advice: What to say if a token would do.
+    """
+    if before is None:
+        return None
+    if before.state == "running" and before.lease_left >= 0:
+        told = f"it is being worked on, held for {before.lease_left:.0f} s more; there is nothing to decide yet"
+    elif not is_doubtful(before):
+        told = f"it is {before.state}, and not in doubt; there is nothing to decide"
+    else:
+        told = f"{advice}: --token {before.token}"
+    print(f"docket: {told}", file=sys.stderr)
+    return UNSURE
 
 
 def is_doubtful(record: Record | None) -> bool:
@@ -116,6 +138,8 @@ def value_of(d: Docket, step: Step, written: str) -> object:
     """
     if written == "-":
         body = sys.stdin.buffer.read()
+    elif not os.path.isfile(written) and written.endswith((".json", ".bin", ".pb")):
+        raise ConfigurationError(f"there is no file {written}; nothing was changed")
     else:
         body = Path(written).read_bytes() if os.path.isfile(written) else written.encode()
     if step.gives_none and body.strip() == b"null":

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from docket._core.record import Record
 from docket._core.standing import ago
 from docket._core.step import Step
-from docket.commands._run import UNSURE, arguments_of_a_run, decided, is_doubtful, who
+from docket.commands._run import arguments_of_a_run, decided, is_doubtful, undecided, who
 from docket.docket import Docket
 
 FORGOTTEN = 86_400
@@ -31,9 +30,8 @@ async def run(arguments: argparse.Namespace) -> int:
     async def release(d: Docket, step: Step, before: Record | None) -> int:
         if before is not None and is_doubtful(before):
             print(_warning(before))
-        if arguments.token is None and before is not None:
-            print(f"docket: if you know that it did not happen, say so: --token {before.token}", file=sys.stderr)
-            return UNSURE
+        if arguments.token is None and (code := undecided(before, "if you know that it did not happen, say so")) is not None:
+            return code
         await d.release(arguments.run_id, step.fn, token=arguments.token, note=arguments.note, by=who())
         return 0
 

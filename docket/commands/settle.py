@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from docket._core.record import Record
 from docket._core.step import Step
-from docket.commands._run import UNSURE, arguments_of_a_run, decided, value_of, who
+from docket.commands._run import arguments_of_a_run, decided, undecided, value_of, who
 from docket.docket import Docket
 from docket.errors import Refused
 
@@ -30,9 +29,8 @@ async def run(arguments: argparse.Namespace) -> int:
 
     async def settle(d: Docket, step: Step, before: Record | None) -> int:
         value = Refused(arguments.refused) if arguments.value is None else value_of(d, step, arguments.value)
-        if arguments.token is None and before is not None:
-            print(f"docket: if that is the doubt you mean, say so: --token {before.token}", file=sys.stderr)
-            return UNSURE
+        if arguments.token is None and (code := undecided(before, "if that is the doubt you mean, say so")) is not None:
+            return code
         await d.settle(arguments.run_id, step.fn, value, token=arguments.token, note=arguments.note, by=who())
         return 0
 

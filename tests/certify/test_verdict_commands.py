@@ -1,10 +1,11 @@
-"""The command line of a person who decides: ``python -m docket settle | release | rerun | purge``."""
+"""The command line of a person who decides: ``python -m docket settle | release | invalidate | purge``."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
 import sys
+import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import asyncpg
 import pytest
 
 from docket.__main__ import main
+from docket.cache import Claim
 from docket.errors import SchemaMissing
 from docket.postgres import PostgresCache
 from tests.database import NewDatabase
@@ -102,7 +104,9 @@ def test_a_doubt_is_settled_with_json(doubt: str, shop: Any, capsys: pytest.Capt
     assert code == 0
     assert out[0].startswith("before: ChargeResult: in doubt, token 1, ")
     assert out[0].endswith("(error: ConnectionError: no answer)")
-    assert out[1].startswith("after:  ChargeResult: certified, token 2, ")
+    assert out[1] == "its idempotency key: order-1/orders.ChargeResult"
+    assert out[2].startswith("after:  ChargeResult: certified, token 2, ")
+    assert out[3] == "nothing runs by this alone: enqueue the run again, or run it"
     assert together(lambda d: d.fetch("order-1", shop.ChargeResult), shop).charge_id == "ch-9"
     assert together(lambda d: d.run("order-1", shop.Receipt), shop) == shop.Receipt(1)
     assert shop.calls == ["reserve", "charge"]
@@ -190,8 +194,8 @@ def test_release_says_how_long_ago_it_may_have_happened(
     shop.broken = False
     made = together(lambda d: d.run("order-1", shop.ChargeResult), shop)
     journal = asyncio.run(_journal(dsn))
-    assert out[1] == warning
-    assert out[2].startswith("after:  ChargeResult: ready, token 2, ")
+    assert out[2] == warning
+    assert out[3].startswith("after:  ChargeResult: ready, token 2, ")
     assert (made.charge_id, shop.calls.count("charge")) == ("ch-1", 2)
     assert journal["event"] == "released"
     assert "asked them" in journal["detail"]
@@ -205,12 +209,12 @@ async def _journal(dsn: str) -> Any:
     return row
 
 
-def test_rerun_takes_back_what_was_made_from_it(doubt: str, shop: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalidate_takes_back_what_was_made_from_it(doubt: str, shop: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """The reservation and the receipt; the charge that went into the receipt stays."""
     main(["settle", doubt, "order-1", "charge", "--token", "1", "--value", '{"charge_id": "ch-9"}'])
     together(lambda d: d.run("order-1", shop.Receipt), shop)
     capsys.readouterr()
-    code = main(["rerun", doubt, "order-1", "Stock"])
+    code = main(["invalidate", doubt, "order-1", "Stock"])
 
     out = capsys.readouterr().out.splitlines()
     assert code == 0
@@ -221,15 +225,15 @@ def test_rerun_takes_back_what_was_made_from_it(doubt: str, shop: Any, capsys: p
     assert shop.calls.count("charge") == 1
 
 
-def test_rerun_of_an_effect_needs_force(doubt: str, shop: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalidate_of_an_effect_needs_force(doubt: str, shop: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """Since it would happen again; and of nothing there is nothing to take back."""
     main(["settle", doubt, "order-1", "charge", "--token", "1", "--value", '{"charge_id": "ch-9"}'])
 
-    assert main(["rerun", doubt, "order-1", "Receipt"]) == 1
+    assert main(["invalidate", doubt, "order-1", "Receipt"]) == 1
     assert "nothing is certified there" in capsys.readouterr().err
-    assert main(["rerun", doubt, "order-1", "ChargeResult"]) == 1
+    assert main(["invalidate", doubt, "order-1", "ChargeResult"]) == 1
     assert "take effect once more" in capsys.readouterr().err
-    assert main(["rerun", doubt, "order-1", "ChargeResult", "--force"]) == 0
+    assert main(["invalidate", doubt, "order-1", "ChargeResult", "--force"]) == 0
     assert "after:  ChargeResult: superseded, token 3" in capsys.readouterr().out
 
 
@@ -260,7 +264,7 @@ def test_purge_deletes_the_values_of_finished_runs(shop: Any, dsn: str, capsys: 
         (["settle", "{}:d", "order-1", "Nothing", "--value", "1"], "nothing gives 'Nothing'"),
         (["release", "{}:bare", "order-1", "ChargeResult"], "nothing gives 'ChargeResult'"),
         (["purge", "{}:bare", "--older-than", "1d"], "NoneType purges nothing; use docket.postgres.PostgresCache"),
-        (["rerun", "{}:d", " ", "Stock"], "the run id ' '"),
+        (["invalidate", "{}:d", " ", "Stock"], "the run id ' '"),
         (["release", "{}:d", "order-9", "ChargeResult", "--token", "1"], "nothing is recorded"),
     ],
 )
@@ -280,13 +284,28 @@ def test_an_age_without_a_unit_is_refused(shop: Any, capsys: pytest.CaptureFixtu
     assert "'90' is no age; write a number and s, min, h, d or w, such as 90d" in capsys.readouterr().err
 
 
+def test_a_step_that_is_alive_is_not_decided_about(doubt: str, shop: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor is what is certified: no token is asked for where there is nothing to decide."""
+
+    async def claim(d: Any) -> None:
+        await d.cache.claim(Claim("order-2", "orders.ChargeResult", "at_most_once", uuid.uuid4(), "web-1", 60.0))
+
+    together(claim, shop)
+    assert main(["release", doubt, "order-2", "ChargeResult"]) == 2
+    assert "it is being worked on, held for" in capsys.readouterr().err
+    assert main(["settle", doubt, "order-1", "Stock", "--value", '{"parcel": "p9"}']) == 2
+    assert "it is certified, and not in doubt; there is nothing to decide" in capsys.readouterr().err
+    assert main(["settle", doubt, "order-1", "ChargeResult", "--value", "charge.json", "--token", "1"]) == 1
+    assert "there is no file charge.json; nothing was changed" in capsys.readouterr().err
+
+
 AWAY = "postgresql://nobody@127.0.0.1:9/none"
 
 COMMANDS = [
     ["explain", "{}", "order-1", "Receipt"],
     ["settle", "{}", "order-1", "ChargeResult", "--token", "1", "--value", "{{}}"],
     ["release", "{}", "order-1", "ChargeResult"],
-    ["rerun", "{}", "order-1", "Stock"],
+    ["invalidate", "{}", "order-1", "Stock"],
     ["purge", "{}", "--older-than", "1d"],
 ]
 

@@ -1,4 +1,4 @@
-"""``python -m docket rerun shop.app:d order-1042 Reservation``: take a result back, so that the next run makes it again."""
+"""``python -m docket invalidate shop.app:d order-1042 Reservation``: take a result back; the next run makes it again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from docket.docket import Docket
 def add(subparsers: Any) -> None:
     """Add the command."""
     told = "take back a certified result and all that was made from it; the next run makes them again"
-    parser = subparsers.add_parser("rerun", help=told, description=f"{told}.")
+    parser = subparsers.add_parser("invalidate", help=told, description=f"{told}.")
     arguments_of_a_run(parser)
     parser.add_argument("--force", action="store_true", help="also if an effect is among them that would happen again")
     parser.set_defaults(run=run)
