@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from docket.__main__ import main
+from examples.orders.orders_pb2 import Reservation
 from tests.database import connected
+from tests.orders import request
 
 SHOP = """
 import procrastinate
@@ -30,14 +34,11 @@ def test_a_run_that_is_on_record_is_enqueued_once(
     (tmp_path / "shop_of_enqueue.py").write_text(SHOP.format(dsn=dsn))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    import shop_of_enqueue  # type: ignore[import-not-found]
-
-    from examples.orders.orders_pb2 import Reservation
-    from tests.orders import request
+    shop: Any = importlib.import_module("shop_of_enqueue")
 
     async def begun() -> None:
-        await shop_of_enqueue.d.run("order-1", Reservation, request())
-        await shop_of_enqueue.d.close()
+        await shop.d.run("order-1", Reservation, request())
+        await shop.d.close()
 
     asyncio.run(begun())
     for said in ("order-1: enqueued", "order-1: a job for it waits already; nothing was added"):
