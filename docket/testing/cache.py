@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from docket._core.record import Blob, Record, Stored
 from docket.cache import Cache, Glances, Held, Move
+from docket.testing import optional
 from docket.testing.rows import BODY, KEY, MADE_FROM, OTHER, certificate, claim, doubted, insert, verdict
 
 Rule: TypeAlias = Callable[[Cache, Cache, str], Awaitable[None]]
@@ -18,7 +19,9 @@ Rule: TypeAlias = Callable[[Cache, Cache, str], Awaitable[None]]
 
 
 async def exercise_cache(make: Callable[[], Cache]) -> None:
-    """Hold a cache to every promise of `docket.cache.Cache`.
+    """Hold a cache to every promise of `docket.cache.Cache`, and of those beyond it that it has the methods for.
+
+    Give it a storage of its own: a cache with ``purge()`` is made to purge whatever is finished in it.
 
     Args:
         make: Makes a cache. Called twice; both must see the same storage, as two processes do.
@@ -377,6 +380,6 @@ RULES: tuple[Rule, ...] = (
     an_unclaimed_result_ends_an_at_least_once_claim, a_fenced_holder_cannot_certify, a_lost_holder_may_end_its_own_doubt,
     a_failed_holder_may_not_end_its_doubt, a_live_holder_is_not_presumed_dead, a_renewed_lease_lasts,
     what_has_ended_is_not_renewed, a_verdict_fences_the_holder, a_doubt_is_settled_with_a_value, one_of_two_verdicts_counts,
-    a_superseded_row_is_made_again, a_move_of_nothing_is_nothing, hostile_names_are_only_names,
+    a_superseded_row_is_made_again, a_move_of_nothing_is_nothing, hostile_names_are_only_names, *optional.RULES,
 )  # fmt: skip
 """Every promise, in the order in which `exercise_cache` runs them. A test suite may run each by itself."""
