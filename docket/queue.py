@@ -18,6 +18,7 @@ from datetime import datetime
 from json.encoder import encode_basestring_ascii as _quoted  # json.dumps of a text, without its detours
 from typing import Any, Literal, Protocol, TypeAlias
 
+from docket._core.names import storable
 from docket._core.record import Stored
 from docket.errors import (
     BadJob,
@@ -320,7 +321,7 @@ def described(error: BaseException) -> str:
     """
     name, message = type(error).__name__, _message(error)
     text = f"{name}: {message}" if message else name
-    return text.replace("\x00", "").encode("utf-8", "replace").decode()[:WHY]
+    return storable(text)[:WHY]
 
 
 def _message(error: BaseException) -> str:

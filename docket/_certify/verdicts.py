@@ -6,6 +6,7 @@ import uuid
 
 from docket._certify.storing import Storing
 from docket._certify.writing import finished
+from docket._core.names import storable
 from docket._core.record import Record
 from docket._core.step import Step
 from docket._core.types import label
@@ -45,7 +46,7 @@ async def settle(
     doubt = claimed or _doubt(run_id, step, now, token)
     move = Move(
         run_id, step.key, doubt.token, doubt.claim, (doubt.state,), "certified", "settled", uuid.uuid4(),
-        owner=by or storing.owner, fences=True, error_text=_storable(note), stored=packed.stored,
+        owner=storable(by) or storing.owner, fences=True, error_text=storable(note), stored=packed.stored,
     )  # fmt: skip
     return await _decide(storing, step, move)
 
@@ -67,7 +68,7 @@ async def release(storing: Storing, run_id: str, step: Step, token: int | None =
     doubt = _doubt(run_id, step, await _standing(storing, run_id, step), token)
     move = Move(
         run_id, step.key, doubt.token, None, ("doubt",), "ready", "released", uuid.uuid4(),
-        owner=by or storing.owner, fences=True, reason="released", error_text=_storable(note),
+        owner=storable(by) or storing.owner, fences=True, reason="released", error_text=storable(note),
     )  # fmt: skip
     return await _decide(storing, step, move)
 
@@ -88,7 +89,7 @@ async def _standing(storing: Storing, run_id: str, step: Step) -> Record | None:
 async def _claimed(storing: Storing, run_id: str, step: Step, by: str) -> Record:
     """Claim a step of which nothing is recorded, as whoever runs it would: one of them is first."""
     mode, nonce = step.options.cache_result or "at_most_once", uuid.uuid4()
-    claim = Claim(run_id, step.key, mode, nonce, by or storing.owner, SETTLING)
+    claim = Claim(run_id, step.key, mode, nonce, storable(by) or storing.owner, SETTLING)
     claimed = await finished(lambda: storing.cache.claim(claim))
     if claimed.claim != nonce:
         raise NotInDoubt(run_id, label(step.gives), f"it is {claimed.state} with token {claimed.token}")
@@ -107,8 +108,3 @@ async def _decide(storing: Storing, step: Step, move: Move) -> Record:
     if after is None or after.claim != move.id:
         raise NotInDoubt(move.run_id, label(step.gives), "somebody else decided it in the meantime")
     return after
-
-
-def _storable(note: str) -> str:
-    """Return a note without the NUL and the half characters that PostgreSQL refuses."""
-    return note.replace("\x00", "").encode(errors="replace").decode()
