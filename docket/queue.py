@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import math
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -36,6 +35,7 @@ from docket.errors import (
     WaitingFor,
 )
 from docket.serializers import error_text
+from docket.serializers._json_text import fit_for_jsonb
 
 MOST_BYTES = 1_048_576
 """Bytes of inputs that a job carries at most. Our choice, the same as for a result kept in a row: a queue's table is read
@@ -345,23 +345,7 @@ def _packed(stored: Stored) -> str:
 
 def _readable(view: str | None) -> str:
     """Return a projection if jsonb takes it, or else null: a job must not be lost for its looks."""
-    if view is None or "\\u0000" in view:
-        return "null"
-    try:
-        found = _STRICT.decode(view)
-        view.encode()
-        if "\\u" in view:
-            json.dumps(found, ensure_ascii=False).encode()  # jsonb refuses half of a surrogate pair, and so does UTF-8
-    except (ValueError, RecursionError):
-        return "null"
-    return view
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(name)
-
-
-_STRICT = json.JSONDecoder(parse_constant=_refuse_constant)
+    return view if view is not None and fit_for_jsonb(view) else "null"
 
 
 def _text(value: object) -> str:

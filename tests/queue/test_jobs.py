@@ -80,9 +80,10 @@ def test_a_reason_is_text_that_postgresql_takes(name: str, text: str) -> None:
     assert "\x00" not in why.encode().decode()
 
 
-VIEWS = [
+VIEWS: list[str | None] = [
     None, "{}", '{"a": "\\u0000"}', '{"a": "\\ud800"}', '{"a": "\\ud83d\\ude00"}', '{"a": "\ud800"}', '{"a": NaN}', "{", "",
     "[" * 100_000, '{"a": "\\\\u0000"}', '{"a": "\x00"}', '{"ü": "🎈"}',
+    '{"a": 1e200000}', '{"a": 1e-20000}', '{"a": 1e300, "b": -1.5E-300}', '["\\\\\\u0000"]',
 ]  # fmt: skip
 
 
