@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NewType, get_origin
 
 from docket._core.step import SPECIAL, Need, Step, Transaction
-from docket._core.types import Key, class_of, label
+from docket._core.types import Key, class_of, is_below, label
 from docket.errors import Problem
 
 DRAWN = 12
@@ -156,15 +156,9 @@ def _relative(key: Key, other: Key) -> str | None:
     one, two = class_of(key), class_of(other)
     if get_origin(key) or get_origin(other):
         return "the same generic with other parameters" if one is two else None
-    if one is None or two is None:
-        return None
-    if _below(two, one):
+    if is_below(two, one):
         return "a subclass of it"
-    return "a base class of it" if _below(one, two) else None
-
-
-def _below(one: type, two: type) -> bool:
-    return two in one.__mro__[1:-1]
+    return "a base class of it" if is_below(one, two) else None
 
 
 def _alike(key: Key, other: Key) -> str | None:

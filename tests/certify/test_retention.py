@@ -13,7 +13,7 @@ import pytest
 
 from docket import Docket, Refused, Run
 from docket.cache import Retention
-from docket.errors import Busy, Purged
+from docket.errors import Busy, ConfigurationError, Purged
 from docket.postgres import PostgresCache
 from examples.orders.orders_pb2 import ChargeResult, OrderRequest, Reservation, Shipment
 from tests.orders import Orders, request
@@ -251,3 +251,10 @@ async def test_a_purge_looks_at_no_more_than_its_batch(cache: PostgresCache, poo
 
     assert await cache.purge(DAY, 10) == 10
     assert await pool.fetchval("SELECT count(*) FROM docket.result WHERE xmax <> 0 OR state = 'purged'") == 10
+
+
+@pytest.mark.parametrize("age", [-1.0, "90d", True])
+async def test_an_age_that_is_none_is_refused(age: Any, cache: PostgresCache) -> None:
+    """Before anything is deleted by it."""
+    with pytest.raises(ConfigurationError, match=r"purge\(older_than=.*\): give seconds or a timedelta, 0 or more"):
+        await cache.purge(age)
