@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from docket.errors import ConfigurationError
 from docket.queue import Capability, Job, Policy, Work, refuse_others
 
 _log = logging.getLogger("docket")
@@ -67,14 +66,12 @@ class InProcessQueue:
         """Remember what is done with a job."""
         self._work = work
 
-    async def enqueue(self, jobs: Sequence[Job], connection: object | None, /) -> Sequence[str | None]:
+    async def enqueue(self, jobs: Sequence[Job], _connection: object | None, /) -> Sequence[str | None]:
         """Put jobs in line; return their numbers, None for one that is waiting already.
 
         Raises:
             OtherInputs: One is waiting already, with other inputs. None is put in line.
         """
-        if connection is not None:
-            raise ConfigurationError("InProcessQueue takes part in no transaction; enqueue after it, or use another driver")
         refuse_others(jobs, {entry.job.name: entry.job for entry in self._waiting if entry.job.once})
         return [self._put(job) for job in jobs]
 

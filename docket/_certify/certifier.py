@@ -227,7 +227,7 @@ class Certifier(Storing):
         else:
             reason = "timeout" if isinstance(error, StepTimeout) else "error"
             standing = await self.leave(work, claimed, "doubt", "doubted", reason, error)
-            if isinstance(error, StepTimeout) and error.unfinished is not None:
+            if isinstance(error, StepTimeout) and isinstance(error.unfinished, asyncio.Future):
                 self._await_late(work, claimed, error.unfinished)
             if standing is not None and standing.state == "doubt":
                 wait = self._reconcile_after(work) if work.step.options.reconcile is not None else None
