@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from docket._given import count
 from docket.queue import Capability, Job, Policy, Work, refuse_others
 
 _log = logging.getLogger("docket")
@@ -54,7 +55,8 @@ class InProcessQueue:
     capabilities: frozenset[Capability] = frozenset({"schedule", "priority", "once"})
 
     def __init__(self, *, policy: Policy | None = None, concurrency: int = 10) -> None:
-        self._policy, self._concurrency = policy or Policy(attempts=3, backoff=0.1, longest=1.0), concurrency
+        self._policy = policy or Policy(attempts=3, backoff=0.1, longest=1.0)
+        self._concurrency = count("InProcessQueue", "concurrency", concurrency, why="without one no job is ever worked on")
         self._work: Work | None = None
         self._waiting: list[_Entry] = []
         self._running: list[_Entry] = []
