@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
+from docket._core.override import overridden
 from docket._core.step import ON_CHANGE, SCOPES, SEMANTICS, OnChange, Options, Scope, Semantics, name_of
 from docket._core.types import place, placed
 from docket._core.wiring import Resource, Wiring, build
 from docket._given import count, refuse, several, span, yes_or_no
-from docket._runs.override import overridden
 from docket.errors import ConfigurationError
 from docket.retry import Retry
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from docket.errors import ConfigurationError
+from docket._given import count
 from docket.queue import Capability, Job, Policy, Work, refuse_others
 
 _log = logging.getLogger("docket")
@@ -55,7 +55,8 @@ class InProcessQueue:
     capabilities: frozenset[Capability] = frozenset({"schedule", "priority", "once"})
 
     def __init__(self, *, policy: Policy | None = None, concurrency: int = 10) -> None:
-        self._policy, self._concurrency = policy or Policy(attempts=3, backoff=0.1, longest=1.0), concurrency
+        self._policy = policy or Policy(attempts=3, backoff=0.1, longest=1.0)
+        self._concurrency = count("InProcessQueue", "concurrency", concurrency, why="without one no job is ever worked on")
         self._work: Work | None = None
         self._waiting: list[_Entry] = []
         self._running: list[_Entry] = []
@@ -67,14 +68,12 @@ class InProcessQueue:
         """Remember what is done with a job."""
         self._work = work
 
-    async def enqueue(self, jobs: Sequence[Job], connection: object | None, /) -> Sequence[str | None]:
+    async def enqueue(self, jobs: Sequence[Job], _connection: object | None, /) -> Sequence[str | None]:
         """Put jobs in line; return their numbers, None for one that is waiting already.
 
         Raises:
             OtherInputs: One is waiting already, with other inputs. None is put in line.
         """
-        if connection is not None:
-            raise ConfigurationError("InProcessQueue takes part in no transaction; enqueue after it, or use another driver")
         refuse_others(jobs, {entry.job.name: entry.job for entry in self._waiting if entry.job.once})
         return [self._put(job) for job in jobs]
 

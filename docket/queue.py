@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import math
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from json.encoder import encode_basestring_ascii as _quoted  # json.dumps of a text, without its detours
 from typing import Any, Literal, Protocol, TypeAlias
 
+from docket._core.names import storable
 from docket._core.record import Stored
+from docket._given import count, refuse, span
 from docket.errors import (
     BadJob,
     Busy,
@@ -33,8 +34,10 @@ from docket.errors import (
     StepTimeout,
     Unstorable,
     WaitingFor,
+    shown,
 )
 from docket.serializers import error_text
+from docket.serializers._json_text import fit_for_jsonb
 
 MOST_BYTES = 1_048_576
 """Bytes of inputs that a job carries at most. Our choice, the same as for a result kept in a row: a queue's table is read
@@ -246,28 +249,28 @@ class Policy:
 
     Attributes:
         attempts: How often a job whose step raised is tried before it fails for good.
-        backoff: Seconds before the second attempt; doubled for each further one.
-        longest: Seconds between two attempts at most.
+        backoff: Seconds (or a timedelta) before the second attempt; doubled for each further one.
+        longest: Seconds (or a timedelta) between two attempts at most; not less than ``backoff``.
 
     What another attempt cannot change fails at once, whatever is said here. What only time can change (`RetryLater`, `Busy`)
     is tried again without being counted.
     """
 
     attempts: int = 10
-    backoff: float = 2.0
-    longest: float = 600.0
+    backoff: float | timedelta = 2.0
+    longest: float | timedelta = 600.0
 
     def __post_init__(self) -> None:
         """Refuse what could not mean anything.
 
         Raises:
-            ConfigurationError: Less than one attempt, or a negative pause.
+            ConfigurationError: ``attempts`` is no number of 1 or more, a pause no span of time, or ``longest`` shorter than
+                ``backoff``.
         """
-        if self.attempts < 1 or not 0 <= self.backoff <= self.longest:
-            raise ConfigurationError(
-                f"a policy of {self.attempts} attempts, {self.backoff:g} to {self.longest:g} s apart, cannot be kept to; "
-                "use at least one attempt and 0 <= backoff <= longest"
-            )
+        count("Policy", "attempts", self.attempts, why="a job is tried at least once")
+        first, longest = self._pauses()
+        if first > longest:
+            refuse("Policy", "longest", self.longest, f"the first pause is longer: backoff={shown(self.backoff)}")
 
     def verdict(self, error: BaseException, attempt: int) -> Verdict:
         """Say what an attempt's error means for its job.
@@ -281,9 +284,13 @@ class Policy:
             return found
         if attempt >= self.attempts:
             return Verdict("fail", why=f"gave up after {attempt} attempts: {found.why}")
-        delay = min(self.backoff * 2.0 ** min(attempt - 1, 60), self.longest)
+        first, longest = self._pauses()
+        delay = min(first * 2.0 ** min(attempt - 1, 60), longest)
         # Up to a half is taken off at random, so that jobs which failed together do not come back together.
         return Verdict("again", delay * (0.5 + random.random() / 2), found.why)  # noqa: S311 - keeps no secret
+
+    def _pauses(self) -> tuple[float, float]:
+        return span("Policy", "backoff", self.backoff, 0), span("Policy", "longest", self.longest, 0)
 
 
 def verdict(error: BaseException) -> Verdict:
@@ -324,7 +331,7 @@ def described(error: BaseException) -> str:
     """
     name, message = type(error).__name__, _message(error)
     text = f"{name}: {message}" if message else name
-    return text.replace("\x00", "").encode("utf-8", "replace").decode()[:WHY]
+    return storable(text)[:WHY]
 
 
 def _message(error: BaseException) -> str:
@@ -348,23 +355,7 @@ def _packed(stored: Stored) -> str:
 
 def _readable(view: str | None) -> str:
     """Return a projection if jsonb takes it, or else null: a job must not be lost for its looks."""
-    if view is None or "\\u0000" in view:
-        return "null"
-    try:
-        found = _STRICT.decode(view)
-        view.encode()
-        if "\\u" in view:
-            json.dumps(found, ensure_ascii=False).encode()  # jsonb refuses half of a surrogate pair, and so does UTF-8
-    except (ValueError, RecursionError):
-        return "null"
-    return view
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(name)
-
-
-_STRICT = json.JSONDecoder(parse_constant=_refuse_constant)
+    return view if view is not None and fit_for_jsonb(view) else "null"
 
 
 def _text(value: object) -> str:

@@ -56,8 +56,9 @@ class Retry:
         """Return the longest wait after *tried* tries, in seconds."""
         if callable(self.wait):
             return self.wait(tried)
+        first = span("Retry", "wait", self.wait)
         # The exponent is capped because 2.0 ** 1024 overflows, long after the pause has reached its limit.
-        return min(seconds(self.wait) * 2.0 ** min(tried - 1, 64), max(LONGEST, seconds(self.wait)))
+        return min(first * 2.0 ** min(tried - 1, 64), max(LONGEST, first))
 
     def again(self, error: BaseException, *, at_most_once: bool) -> bool:
         """Say whether a step that raised *error* may be tried again."""
@@ -68,8 +69,3 @@ class Retry:
         if isinstance(error, DocketError) and not isinstance(error, StepTimeout):
             return False
         return isinstance(error, self.on)
-
-
-def seconds(span: float | timedelta) -> float:
-    """Return a span of time in seconds."""
-    return span.total_seconds() if isinstance(span, timedelta) else float(span)

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Literal, LiteralString, TypeAlias
 
 import procrastinate
@@ -44,8 +45,8 @@ class ProcrastinateQueue:
             `docket.inprocess.InProcessQueue` instead.
         attempts: How often a job whose step raised is tried before it fails for good. `RetryLater`, `Busy`, a worker's
             shutdown and a worker's death do not count.
-        backoff: Seconds before the second attempt; doubled for each further one, with jitter, up to *longest*.
-        longest: Seconds between two attempts at most.
+        backoff: Seconds (or timedelta) before the second attempt; doubled for each further one, with jitter, up to *longest*.
+        longest: Seconds (or timedelta) between two attempts at most.
         rescue_after: Seconds without a heartbeat after which a worker counts as dead and its jobs are put back. Above the
             worker's ``update_heartbeat_interval`` (10 s by default), with room for a blocked loop.
         rescue_cron: When to look for such jobs: a cron expression, optionally with a sixth column for seconds.
@@ -59,8 +60,8 @@ class ProcrastinateQueue:
         app: procrastinate.App,
         *,
         attempts: int = 10,
-        backoff: float = 2.0,
-        longest: float = 600.0,
+        backoff: float | timedelta = 2.0,
+        longest: float | timedelta = 600.0,
         rescue_after: float = 30.0,
         rescue_cron: str = "* * * * *",
         rescues: int = 3,

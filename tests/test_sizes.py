@@ -5,15 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.sizes import check, code_lines, main
+from tests.sizes import CORE, CORE_LINES, FOLDERS, INHERITED_METHODS, check, code_lines, main
 
 ROOT = Path(__file__).parents[1]
 
 
 def planted(root: Path, path: str, text: str) -> list[str]:
     """Give what the check says of a tree below *root* with *text* in the file *path*."""
+    for folder in (*FOLDERS, str(CORE)):
+        (root / folder).mkdir(parents=True)
+        (root / folder / "__init__.py").touch()
     file = root / path
-    file.parent.mkdir(parents=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(textwrap.dedent(text))
     return [str(violation) for violation in check(root)]
 
@@ -99,19 +102,57 @@ def test_an_import_of_ours_inside_a_function_is_found(line: str, name: str, tmp_
     ]
 
 
-def test_the_core_is_counted_as_a_whole(tmp_path: Path) -> None:
-    """It is the sum that must be readable in one sitting."""
-    core = tmp_path / "docket" / "_core"
-    core.mkdir(parents=True)
-    for name, lines in (("types", 300), ("plan", 301), ("lints", 399)):
-        (core / f"{name}.py").write_text("x = 1\n" * lines)
-    below = check(tmp_path)
-    (core / "step.py").write_text("x = 1\n" * 100)
+@pytest.mark.parametrize("base", ["Base", "Base[int]", "docket.base.Base"])
+@pytest.mark.parametrize(("more", "expected"), [(0, 0), (1, 1)])
+def test_methods_are_counted_through_bases_of_ours(base: str, more: int, expected: int, tmp_path: Path) -> None:
+    """What is inherited is there to be known as well; one that is replaced counts once."""
+    (tmp_path / "docket").mkdir()
+    (tmp_path / "docket" / "base.py").write_text(f"class Base(Exception):\n{methods(INHERITED_METHODS - 1)}")
+    (tmp_path / "docket" / "door.py").write_text("from docket.base import Base as Base\n")
+    own = "".join(f"    def own_{number}(self): ...\n" for number in range(1 + more))
+    text = f"from docket.door import Base\n\nclass Both({base}):\n    def method_0(self): ...\n{own}"
+    (tmp_path / "docket" / "both.py").write_text(text)
+    found = [line for line in map(str, check(tmp_path)) if "Both" in line]
 
-    assert below == []
-    assert [str(violation) for violation in check(tmp_path)] == [
-        "docket/_core:1: The core has 701 lines of code (types.py 300, step.py 100, plan.py 301); 700 are allowed."
+    assert found == [f"docket/both.py:3: Both + Base has {INHERITED_METHODS + 1} methods; {INHERITED_METHODS} are allowed."][
+        :expected
     ]
+
+
+def test_a_base_of_ours_that_is_nowhere_is_found(tmp_path: Path) -> None:
+    """What was moved away must not go unmeasured."""
+    found = planted(tmp_path, "docket/lost.py", "from docket.gone import Base\nclass Lost(Base): ...\n")
+
+    assert found == [
+        "docket/lost.py:2: Lost inherits from Base, which is not found in docket.lost, so it is not measured."
+    ]
+
+
+@pytest.mark.parametrize("folder", ["examples", "docket/_core"])
+def test_a_folder_that_is_nowhere_is_found(folder: str, tmp_path: Path) -> None:
+    """What was renamed must not go unmeasured."""
+    planted(tmp_path, "docket/fine.py", "")
+    (tmp_path / folder / "__init__.py").unlink()
+
+    assert [str(violation) for violation in check(tmp_path)] == [
+        f"{folder}:1: It is not there, so nothing in it is measured."
+    ]
+
+
+def test_the_core_is_counted_as_a_whole(tmp_path: Path) -> None:
+    """It is the sum that must be readable in one sitting, whatever the files are called."""
+    below = planted(tmp_path, "docket/_core/types.py", "x = 1\n" * 300)
+    for number in range(3):
+        (tmp_path / CORE / f"part_{number}.py").write_text("x = 1\n" * 383)
+    at_limit = check(tmp_path)
+    (tmp_path / CORE / "part_3.py").write_text("x = 1\n" * 2)
+    (found,) = map(str, check(tmp_path))
+
+    assert (below, at_limit, CORE_LINES) == ([], [], 1450)
+    assert found == (
+        "docket/_core:1: The core has 1451 lines of code (__init__.py 0, part_0.py 383, part_1.py 383, part_2.py 383, "
+        "part_3.py 2, types.py 300); 1450 are allowed."
+    )
 
 
 def test_generated_code_is_not_measured(tmp_path: Path) -> None:

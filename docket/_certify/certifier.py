@@ -130,7 +130,8 @@ class Certifier(Storing):
     async def _make(self, work: CertifiedStep, standing: Record | None) -> tuple[object, Record] | Record | None:
         """Claim the step and run it; return its value and record, or what stands if it was not granted."""
         if work.step.options.cache_result == "transactional":
-            return await transact(self, work, standing)
+            # No lease: nobody sees the row before it is certified, unless the step commits it.
+            return await transact(self, work, self.claim_of(work, standing, uuid.uuid4(), 0.0))
         if standing is not None and _is_lost(standing) and standing.attempt >= work.step.options.max_attempts:
             return await self.presume_dead(work.run_id, work.step.key, standing, "attempts")
         claim = self.claim_of(work, standing, uuid.uuid4(), self.lease)
@@ -219,7 +220,7 @@ class Certifier(Storing):
         else:
             reason = "timeout" if isinstance(error, StepTimeout) else "error"
             standing = await self.leave(work, claimed, "doubt", "doubted", reason, error)
-            if isinstance(error, StepTimeout) and error.unfinished is not None:
+            if isinstance(error, StepTimeout) and isinstance(error.unfinished, asyncio.Future):
                 self._await_late(work, claimed, error.unfinished)
             if standing is not None and standing.state == "doubt":
                 wait = self._reconcile_after(work) if work.step.options.reconcile is not None else None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
 from docket.errors import Change
 from docket.serializers import same
+from docket.serializers._same import member_names
 
 SHOWN = 80
 """Most characters of a value that are shown. Our choice: enough to recognise it, too little to fill a log."""
@@ -23,7 +23,7 @@ UNREADABLE = object()
 
 
 def changes(name: str, old: object, new: object) -> tuple[Change, ...]:
-    """Return how *new* differs from *old*: each field of a message or dataclass that does, or else the whole.
+    """Return how *new* differs from *old*: each field of a message or an object that does, or else the whole.
 
     Args:
         name: The type, as the user wrote it.
@@ -44,23 +44,13 @@ def _differing(old: Any, new: Any) -> Iterator[tuple[str, object, object]]:
     pending: list[tuple[str, Any, Any]] = [("", old, new)]
     while pending:
         path, was, now = pending.pop()
-        names = _fields(was) if isinstance(now, type(was)) else ()
+        names = member_names(was) if isinstance(now, type(was)) else ()
         if not names and path:
             yield path, was, now
         for name in reversed(names):
             one, other = _member(was, name), _member(now, name)
             if not same(one, other):
                 pending.append((f"{path}.{name}" if path else name, one, other))
-
-
-def _fields(value: Any) -> tuple[str, ...]:
-    kind: Any = getattr(value, "__class__", object)
-    descriptor = getattr(kind, "DESCRIPTOR", None)
-    if descriptor is not None and hasattr(value, "ListFields"):
-        return tuple(field.name for field in descriptor.fields)
-    if dataclasses.is_dataclass(value):
-        return tuple(field.name for field in dataclasses.fields(value))
-    return tuple(getattr(value, "__struct_fields__", ()) or getattr(kind, "model_fields", ()))
 
 
 def _member(value: Any, name: str) -> object:

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping
 
 from docket._certify.certifier import Certifier
+from docket._core.names import storable
 from docket._core.record import Record, State
 from docket._core.step import Step
 from docket._core.types import label
@@ -40,7 +41,7 @@ async def invalidate(
     for record in reversed(concerned):
         move = Move(
             run_id, record.key, record.token, record.claim, ENDED, "superseded", "invalidated", uuid.uuid4(),
-            owner=by or certifier.owner, fences=True, reason="invalidated", error_text=note.replace("\x00", ""),
+            owner=storable(by) or certifier.owner, fences=True, reason="invalidated", error_text=storable(note),
             stored=record.stored,
         )  # fmt: skip
         after = await certifier.cache.move(move)

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from docket._certify.writing import finished, made_again
 from docket._core.immutable import immutable
+from docket._core.names import storable
 from docket._core.record import Blob, MadeFrom, Record, State, Stored, digest_of
 from docket._core.step import Run, Step
 from docket._core.types import Key, label
@@ -274,7 +275,7 @@ class Storing:
         """Return what decides a doubt: it happened and this came of it, it was refused, or (None) it did not happen."""
         move = Move(
             run_id, step.key, seen.token, None, (seen.state,), "ready", "released", uuid.uuid4(),
-            owner=by or self.owner, fences=True, reason="released", error_text=note,
+            owner=storable(by) or self.owner, fences=True, reason="released", error_text=storable(note),
         )  # fmt: skip
         if answer is None:
             return move

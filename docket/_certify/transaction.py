@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from docket._certify.storing import CertifiedStep
+from docket._certify.storing import CertifiedStep, Storing
 from docket._certify.writing import finished
 from docket._core.record import Record
 from docket._core.step import Run
-from docket.cache import Certificate, Transactional
+from docket.cache import Certificate, Claim, Transactional
 from docket.errors import BrokenTransaction, Refused
 from docket.serializers import Packed
 
-if TYPE_CHECKING:
-    from docket._certify.certifier import Certifier
 
-
-async def transact(certifier: Certifier, work: CertifiedStep, standing: Record | None) -> tuple[object, Record] | Record | None:
+async def transact(storing: Storing, work: CertifiedStep, claim: Claim) -> tuple[object, Record] | Record | None:
     """Claim, run and certify a step in one transaction; return its value and record, or what stands if it was not granted.
 
     The claim goes first: a rival, and a retry after a COMMIT whose answer was lost, wait at the row's unique index until the
@@ -28,33 +24,31 @@ async def transact(certifier: Certifier, work: CertifiedStep, standing: Record |
         BrokenTransaction: The step ended the transaction it was lent. If it committed the claim, that is put in doubt.
         Refused: The step's final answer. What it wrote is rolled back and the refusal is certified.
     """
-    cache: object = certifier.cache
+    cache: object = storing.cache
     assert isinstance(cache, Transactional)  # noqa: S101 - checked when the wiring was
-    # No lease: nobody sees the row before it is certified, unless the step commits it.
-    claim = certifier.claim_of(work, standing, uuid.uuid4(), 0.0)
     made: list[Packed] = []
 
     async def make(connection: object, claimed: Record) -> Certificate:
         lent: Any = connection
         run = Run(work.run_id, work.step.name, work.step.key, claimed.attempt, claimed.token, transaction=lent)
-        packed = await certifier.pack(work.run_id, work.step, await work.call(run))
+        packed = await storing.pack(work.run_id, work.step, await work.call(run))
         made[:] = [packed]
         return Certificate(
-            work.run_id, work.step.key, "transactional", claim.nonce, claimed.token, certifier.owner, packed.stored,
+            work.run_id, work.step.key, "transactional", claim.nonce, claimed.token, storing.owner, packed.stored,
             0, work.made_from,
         )  # fmt: skip
 
     try:
         after = await cache.transact(claim, make)
     except BrokenTransaction as error:
-        left = (await certifier.cache.load(work.run_id)).results.get(work.step.key)
+        left = (await storing.cache.load(work.run_id)).results.get(work.step.key)
         if left is not None and left.claim == claim.nonce:
-            await certifier.leave(work, left, "doubt", "doubted", "step_committed", error)
+            await storing.leave(work, left, "doubt", "doubted", "step_committed", error)
         raise BrokenTransaction(work.run_id, work.step.name) from error
     except Refused as error:
-        claimed = await finished(lambda: certifier.cache.claim(claim))
+        claimed = await finished(lambda: storing.cache.claim(claim))
         if claimed.claim == claim.nonce:
-            await certifier.leave(work, claimed, "refused", "refused", "refused", error)
+            await storing.leave(work, claimed, "refused", "refused", "refused", error)
         raise
     if after.claim == claim.nonce and after.state == "certified" and made:
         return made[0].value, after

@@ -6,6 +6,7 @@ import uuid
 
 from docket._certify.storing import Storing
 from docket._certify.writing import finished
+from docket._core.names import storable
 from docket._core.record import Record
 from docket._core.step import Step
 from docket._core.types import label
@@ -43,7 +44,7 @@ async def settle(
     now = await _standing(storing, run_id, step)
     claimed = await _claimed(storing, run_id, step, by) if token == 0 and now is None else None
     doubt = claimed or _doubt(run_id, step, now, token)
-    return await _decide(storing, step, storing.verdict(run_id, step, doubt, answer, by=by, note=_storable(note)))
+    return await _decide(storing, step, storing.verdict(run_id, step, doubt, answer, by=by, note=note))
 
 
 async def release(storing: Storing, run_id: str, step: Step, token: int | None = None, note: str = "", by: str = "") -> Record:
@@ -61,7 +62,7 @@ async def release(storing: Storing, run_id: str, step: Step, token: int | None =
         NotInDoubt: There is no such doubt (any more).
     """
     doubt = _doubt(run_id, step, await _standing(storing, run_id, step), token)
-    return await _decide(storing, step, storing.verdict(run_id, step, doubt, None, by=by, note=_storable(note)))
+    return await _decide(storing, step, storing.verdict(run_id, step, doubt, None, by=by, note=note))
 
 
 async def _standing(storing: Storing, run_id: str, step: Step) -> Record | None:
@@ -80,7 +81,7 @@ async def _standing(storing: Storing, run_id: str, step: Step) -> Record | None:
 async def _claimed(storing: Storing, run_id: str, step: Step, by: str) -> Record:
     """Claim a step of which nothing is recorded, as whoever runs it would: one of them is first."""
     mode, nonce = step.options.cache_result or "at_most_once", uuid.uuid4()
-    claim = Claim(run_id, step.key, mode, nonce, by or storing.owner, SETTLING)
+    claim = Claim(run_id, step.key, mode, nonce, storable(by) or storing.owner, SETTLING)
     claimed = await finished(lambda: storing.cache.claim(claim))
     if claimed.claim != nonce:
         raise NotInDoubt(run_id, step.key, label(step.gives), f"it is {claimed.state} with token {claimed.token}")
@@ -99,8 +100,3 @@ async def _decide(storing: Storing, step: Step, move: Move) -> Record:
     if after is None or after.claim != move.id:
         raise NotInDoubt(move.run_id, step.key, label(step.gives), "somebody else decided it in the meantime")
     return after
-
-
-def _storable(note: str) -> str:
-    """Return a note without the NUL and the half characters that PostgreSQL refuses."""
-    return note.replace("\x00", "").encode(errors="replace").decode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from docket._core.problems import at, near_misses
+from docket._core.problems import at, namesakes, near_misses
 from docket._core.step import SPECIAL, Need, Step
 from docket._core.types import Key, label
 from docket._core.wiring import Wiring
@@ -47,7 +47,7 @@ def _inputs(step: Step) -> str:
 def _namesakes(wiring: Wiring) -> Iterator[Problem]:
     """Find the inputs that are called like something a step gives, where nobody said what the inputs are."""
     for key in wiring.roots.values() if wiring.declared is None else ():
-        near = tuple(line for line in near_misses(key, wiring.steps, ()) if "another type of the same name" in line)
+        near = near_misses(key, {other: wiring.steps[other] for other in namesakes(key, wiring.steps)}, ())
         takers = tuple(at(step) for step in wiring.steps.values() if any(need.key == key for need in step.needs))
         if near:
             fix = "import the same class in both places, or name the inputs: inputs=[...]"

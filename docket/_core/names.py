@@ -1,4 +1,4 @@
-"""Which run ids are accepted.
+"""Which run ids are accepted, and what becomes of other text that people write.
 
 A run id is a key in a database, a line in a log and part of an idempotency key at somebody else's API, so two ids that look
 alike must be alike. Values always travel as parameters; this is not about SQL.
@@ -44,3 +44,8 @@ def checked_run_id(run_id: object) -> str:
     if run_id != run_id.strip():
         raise BadRunId(run_id, "has blanks around it")
     return run_id
+
+
+def storable(text: str) -> str:
+    """Return *text* as PostgreSQL takes it: without NUL, and with a question mark for each half of a surrogate pair."""
+    return text.replace("\x00", "").encode(errors="replace").decode()

@@ -203,7 +203,7 @@ def _compile(wiring: Wiring, targets: tuple[Key, ...], inputs: frozenset[Key], c
     waits: list[int] = []
     args: list[tuple[int, ...]] = []
     for number, step in enumerate(steps):
-        row = tuple([slots[key] for key in step.sure or _wanted(wiring, step, at_hand)])
+        row = tuple([slots[key] for key in _wanted(wiring, step, at_hand)])
         args.append(row)
         count = 0
         for slot in row if len(row) < 2 else dict.fromkeys(row):
@@ -232,7 +232,7 @@ def reached(wiring: Wiring, targets: tuple[Key, ...], at_hand: frozenset[Key]) -
             raise _Missing(key, _path(wiring, targets, at_hand, key))
         else:
             passed.append(step)
-            for need in reversed(step.sure or _wanted(wiring, step, at_hand)):
+            for need in reversed(_wanted(wiring, step, at_hand)):
                 if need not in seen:
                     seen.add(need)
                     pending.append(need)

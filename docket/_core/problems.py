@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NewType, get_origin
 
 from docket._core.step import SPECIAL, Need, Step, Transaction
-from docket._core.types import Key, class_of, label
+from docket._core.types import Key, class_of, is_below, label
 from docket.errors import Problem
 
 DRAWN = 12
@@ -131,21 +131,24 @@ def _path(wanted: Mapping[Key, tuple[Step, Need]], key: Key) -> tuple[str, ...]:
 
 def near_misses(key: Key, steps: Mapping[Key, Step], at_hand: Collection[Key]) -> tuple[str, ...]:
     """Describe the types that are there and may be meant by *key*: relatives of it, namesakes, close names."""
-    everything = [*steps, *at_hand, key]
-    found: list[str] = []
-    for judge in (_namesake, _relative, _alike):
-        for other in [*steps, *at_hand]:
-            kind = judge(key, other) if other != key else None
-            if kind is not None and len(found) < NEAR:
-                giver = f"is given by {at(steps[other])}" if other in steps else "is at hand"
-                line = f"{shown(other, everything)}, {kind}, {giver}"
-                if not any(before.startswith(f"{shown(other, everything)},") for before in found):
-                    found.append(line)
-    return tuple(found)
+    there = [*steps, *at_hand]
+    found = dict.fromkeys(namesakes(key, there), "another type of the same name")
+    for judge in (_relative, _alike):
+        for other in there:
+            if other != key and other not in found and (kind := judge(key, other)) is not None:
+                found[other] = kind
+    everything = [*there, key]
+    lines: list[str] = []
+    for other, kind in list(found.items())[:NEAR]:
+        giver = f"is given by {at(steps[other])}" if other in steps else "is at hand"
+        lines.append(f"{shown(other, everything)}, {kind}, {giver}")
+    return tuple(lines)
 
 
-def _namesake(key: Key, other: Key) -> str | None:
-    return "another type of the same name" if label(key) == label(other) else None
+def namesakes(key: Key, others: Iterable[Key]) -> tuple[Key, ...]:
+    """Return the types among *others* that are called like *key* and are not it."""
+    name = label(key)
+    return tuple(other for other in others if other != key and label(other) == name)
 
 
 def _relative(key: Key, other: Key) -> str | None:
@@ -156,15 +159,9 @@ def _relative(key: Key, other: Key) -> str | None:
     one, two = class_of(key), class_of(other)
     if get_origin(key) or get_origin(other):
         return "the same generic with other parameters" if one is two else None
-    if one is None or two is None:
-        return None
-    if _below(two, one):
+    if is_below(two, one):
         return "a subclass of it"
-    return "a base class of it" if _below(one, two) else None
-
-
-def _below(one: type, two: type) -> bool:
-    return two in one.__mro__[1:-1]
+    return "a base class of it" if is_below(one, two) else None
 
 
 def _alike(key: Key, other: Key) -> str | None:

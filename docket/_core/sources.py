@@ -29,18 +29,18 @@ class _Between:
     only: Key | None
 
 
-def made_from(wiring: Wiring, made: Program, step: Step, source_of: Callable[[Key], MadeFrom | None]) -> MadeFrom:
+def made_from(wiring: Wiring, program: Program, step: Step, source_of: Callable[[Key], MadeFrom | None]) -> MadeFrom:
     """Say what the result of *step* is made from.
 
     Args:
         wiring: The wiring.
-        made: The program it is computed in.
+        program: The program it is computed in.
         step: The step.
         source_of: Tells where a value at hand or a certified result comes from; None for a resource.
     """
-    between: _Between | None = made.memo.get(step.gives)
+    between: _Between | None = program.memo.get(step.gives)
     if between is None:
-        between = made.memo[step.gives] = _between(wiring, made, step)
+        between = program.memo[step.gives] = _between(wiring, program, step)
     if between.only is not None and (source := source_of(between.only)) is not None:
         return source
     inputs: dict[str, str | None] = dict(between.inputs)
@@ -57,17 +57,17 @@ def made_from(wiring: Wiring, made: Program, step: Step, source_of: Callable[[Ke
     return MadeFrom(inputs, above, versions, deep)
 
 
-def _between(wiring: Wiring, made: Program, step: Step) -> _Between:
+def _between(wiring: Wiring, program: Program, step: Step) -> _Between:
     """Walk back from *step* to what is known or certified. An absent value counts: its coming is a change."""
-    results = len(made.known) + 1
+    results = len(program.known) + 1
     absent: dict[str, None] = {}
     above: dict[Key, None] = {}
     passed: dict[Key, Step] = {step.gives: step}
     pending = [step]
     while pending:
         at = pending.pop()
-        for need, slot in zip(at.needs, made.args[made.position[at.gives]], strict=True):
-            giver = made.steps[slot - results] if slot >= results else None
+        for need, slot in zip(at.needs, program.args[program.position[at.gives]], strict=True):
+            giver = program.steps[slot - results] if slot >= results else None
             if slot == 0:
                 if need.key not in SPECIAL and need.key not in wiring.steps:
                     absent[wiring.name(need.key)] = None

@@ -159,6 +159,11 @@ def class_of(key: Any) -> type | None:
     return origin if isinstance(origin, type) else None
 
 
+def is_below(one: Any, other: Any) -> bool:
+    """Say whether the class *one* inherits from the class *other*, which is neither it nor object."""
+    return isinstance(one, type) and isinstance(other, type) and other in one.__mro__[1:-1]
+
+
 def is_instance(value: object, key: Any) -> bool:
     """Say whether *value* can be what *key* promises. Generics are judged by origin, NewTypes by what they wrap."""
     expected = class_of(key)

@@ -42,30 +42,30 @@ class Calls:
         observer: Is told what happens to each step; None for nobody.
     """
 
-    __slots__ = ("_bodies", "_plans", "_threads", "grace", "observer")
+    __slots__ = ("_bodies", "_programs", "_threads", "grace", "observer")
 
     def __init__(self, threads: int = THREADS, grace: float = GRACE, observer: Observer | None = None) -> None:
         self.grace, self.observer = grace, observer
         self._threads = Threads(threads)
         self._bodies: dict[Step, Body] = {}
-        self._plans: Recent[Program, tuple[list[Call], tuple[int, ...]]] = Recent()
+        self._programs: Recent[Program, tuple[list[Call], tuple[int, ...]]] = Recent()
 
-    def of(self, plan: Program, bind: Callable[[Step], Call]) -> list[Call]:
-        """Return how to call each step of *plan*.
+    def of(self, program: Program, bind: Callable[[Step], Call]) -> list[Call]:
+        """Return how to call each step of *program*.
 
         Args:
-            plan: The program.
+            program: The program.
             bind: Makes the call of a step that has to know its run; asked only for those.
         """
-        known = self._plans.get(plan)
+        known = self._programs.get(program)
         if known is None:
-            known = self._plans[plan] = self._sort(plan)
+            known = self._programs[program] = self._sort(program)
         plain, bound = known
         if not bound:
             return plain
         calls = plain.copy()
         for position in bound:
-            calls[position] = bind(plan.steps[position])
+            calls[position] = bind(program.steps[position])
         return calls
 
     def body(self, step: Step) -> Body:
@@ -108,13 +108,13 @@ class Calls:
         """Let idle threads end."""
         self._threads.close()
 
-    def _sort(self, plan: Program) -> tuple[list[Call], tuple[int, ...]]:
+    def _sort(self, program: Program) -> tuple[list[Call], tuple[int, ...]]:
         bound = tuple(
             number
-            for number, step in enumerate(plan.steps)
+            for number, step in enumerate(program.steps)
             if self.observer is not None or step.certifies or not _is_plain(step)
         )
-        return [step.call for step in plan.steps], bound
+        return [step.call for step in program.steps], bound
 
     def _compile(self, step: Step) -> Body:
         options = step.options

@@ -160,7 +160,7 @@ def _wake(waiting: asyncio.Future[None]) -> None:
         waiting.set_result(None)
 
 
-class Job(Work[T]):
+class CoroutineWork(Work[T]):
     """A coroutine as work, in a task of its own."""
 
     __slots__ = ("_coroutine", "_task")

@@ -61,6 +61,7 @@ class Queued(Graph):
             UnknownTarget | UnexpectedInput | MissingInput: The run could never succeed; nothing was enqueued.
             Unstorable: The inputs cannot be kept, or are larger than a job may carry (`docket.queue.MOST_BYTES`).
             InputsChanged: A job for the same run and target waits with other inputs; nothing was enqueued.
+            TypeError: The driver knows no connection of this kind; nothing was enqueued.
         """
         _check_job(queue, priority)
         wiring, name = self.check(), run_id or ""
@@ -94,8 +95,8 @@ class Queued(Graph):
             connection: A connection in a transaction of yours.
 
         Raises:
-            ConfigurationError | UnknownTarget | UnexpectedInput | MissingInput | Unstorable | InputsChanged: As `enqueue` does.
-                Nothing was enqueued.
+            ConfigurationError | UnknownTarget | UnexpectedInput | MissingInput | Unstorable | InputsChanged | TypeError: As
+                `enqueue` does. Nothing was enqueued.
         """
         _check_job(queue, priority)
         wiring = self.check()

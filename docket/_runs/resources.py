@@ -10,7 +10,7 @@ from typing import Any
 
 from docket._core.types import Key, is_instance, label
 from docket._core.wiring import Resource, Wiring
-from docket._engine.sharing import Job, Shared, Stuck
+from docket._engine.sharing import CoroutineWork, Shared, Stuck
 from docket.errors import ConfigurationError
 
 
@@ -70,8 +70,8 @@ class Resources:
                 "let it do without"
             ) from None
 
-    def _make(self, key: Key, resource: Resource) -> Job[None]:
-        return Job(self._made(key, resource))
+    def _make(self, key: Key, resource: Resource) -> CoroutineWork[None]:
+        return CoroutineWork(self._made(key, resource))
 
     async def _made(self, key: Key, resource: Resource) -> None:
         made: Any = _called(resource.source)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Generic, NewType, TypeVar, get_origin
 
 from docket._core.step import Step, name_of
-from docket._core.types import Key, Refusal, is_instance, label, read
+from docket._core.types import Key, Refusal, class_of, is_below, is_instance, label, read
 from docket._core.wiring import Wiring
 from docket.errors import UnexpectedInput, UnknownTarget
 
@@ -106,17 +106,7 @@ def _add(found: dict[Key, object], run_id: str, key: Key, value: object) -> None
 def _unwanted(wiring: Wiring, key: Key) -> str:
     for wanted in [*wiring.inputs, *wiring.steps]:
         hidden = isinstance(wanted, NewType) or get_origin(wanted) is not None
-        if (hidden and _carries(wanted, key)) or _is_above(wanted, key):
+        if (hidden and class_of(wanted) is key) or is_below(key, wanted):
             return f"the steps take {label(wanted)}; if it is one, say so: As({label(wanted)}, value)"
     names = ", ".join(sorted(label(root) for root in wiring.inputs)) or "no inputs at all"
     return f"no step takes one; the steps take {names}"
-
-
-def _carries(wanted: Any, key: Key) -> bool:
-    while isinstance(wanted, NewType):
-        wanted = wanted.__supertype__
-    return (get_origin(wanted) or wanted) is key
-
-
-def _is_above(wanted: Any, key: Any) -> bool:
-    return isinstance(wanted, type) and isinstance(key, type) and wanted in key.__mro__[1:-1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Awaitable
 
 from docket.errors._author import DocketError
 from docket.errors._details import Change, shown
@@ -124,7 +124,7 @@ class StepTimeout(RunError, TimeoutError):
         unfinished: The call itself, if it would not stop and was left behind; None otherwise.
     """
 
-    unfinished: Any = None
+    unfinished: Awaitable[object] | None = None
 
     def __init__(self, run_id: str, step: str, seconds: float) -> None:
         self.step, self.seconds = step, seconds

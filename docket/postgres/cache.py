@@ -13,6 +13,7 @@ from uuid import UUID
 import asyncpg
 
 from docket._core.record import Record, Records
+from docket._given import span
 from docket.cache import Certificate, Claim, Held, Make, Move, Place, State
 from docket.errors import ConfigurationError, SchemaMissing
 from docket.postgres.connection import Pool, PoolLender, is_bad_value, until_known
@@ -20,7 +21,6 @@ from docket.postgres.line import Line
 from docket.postgres.rows import columns, move_payload
 from docket.postgres.statements import statements
 from docket.postgres.transaction import transact
-from docket.retry import seconds
 
 A = TypeVar("A")
 
@@ -149,13 +149,14 @@ class PostgresCache:
             How many runs were purged; call again until it is 0.
 
         Raises:
-            ConfigurationError: *most* is less than 1.
+            ConfigurationError: *most* is less than 1, or *older_than* no span of time.
             SchemaMissing: The tables are not there.
         """
         if most < 1:
             raise ConfigurationError(f"a batch of {most} runs purges nothing; use 1 or more")
+        age = span("purge", "older_than", older_than, 0)
         try:
-            rows = await self._here().database.fetch(self._sql.purge, seconds(older_than), most)
+            rows = await self._here().database.fetch(self._sql.purge, age, most)
         except _NO_TABLES as error:
             raise SchemaMissing(self.schema, str(error), outdated=isinstance(error, _OUTDATED)) from error
         return int(rows[0][0])

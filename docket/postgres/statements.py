@@ -71,7 +71,6 @@ class Statements:
         purge: ``$1`` age in seconds, ``$2`` most runs. Returns how many runs were purged.
         begin: ``$1`` milliseconds to wait for a rival's transaction. Returns the transaction's id.
         transaction: Returns the transaction's id.
-        version: The version of the tables.
     """
 
     load: str
@@ -83,7 +82,6 @@ class Statements:
     purge: str
     begin: str
     transaction: str
-    version: str
 
 
 def validated(schema: str) -> str:
@@ -117,7 +115,6 @@ FROM unnest($1::text[], $2::text[]) n (run_id, key) JOIN {s}.result r USING (run
 SELECT set_config('lock_timeout', $1::text, true), set_config('synchronous_commit', 'on', true),
        pg_current_xact_id()::text AS id""",
         transaction="SELECT pg_current_xact_id_if_assigned()::text",
-        version=f"SELECT max(version) FROM {s}.version",
     )
 
 

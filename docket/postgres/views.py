@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from docket._core.types import label
 from docket.errors import ConfigurationError
+from docket.postgres._catalog import TABLES
 from docket.postgres.statements import validated
 from docket.serializers import Case, Child, Column, Schema, Serializers, SqlType
 
@@ -61,7 +62,7 @@ def typed_views(
         ConfigurationError: If two views would have one name.
     """
     made: list[TypedView] = []
-    owners: dict[str, str] = {name: f"the table or view {schema}.{name} of Docket itself" for name in _TAKEN}
+    owners: dict[str, str] = {name: f"the table or view {schema}.{name} of Docket itself" for name in TABLES}
     for key, type_ in sorted(results.items()):
         shape = serializers.of(type_).schema(type_)
         if shape is None:
@@ -119,9 +120,6 @@ def literal(text: str) -> str:
     """Quote *text* as an SQL string that means the same under either ``standard_conforming_strings``."""
     quoted = "'" + text.replace("'", "''") + "'"
     return "E" + quoted.replace("\\", "\\\\") if "\\" in text else quoted
-
-
-_TAKEN = ("input", "journal", "result", "status", "version")
 
 
 class _Names:

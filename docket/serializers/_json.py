@@ -85,7 +85,7 @@ class Json:
     def view_of(self, body: bytes) -> str | None:
         """Return what `view` returns for the value whose bytes are *body*, without writing it again."""
         text = body.decode()
-        return text if _json_text.fit_for_jsonb(text) else None
+        return text if _json_text.fit_for_jsonb(text, ours=True) else None
 
     def schema(self, type_: object, /) -> Schema | None:
         """Return the columns of *type_*, read off its annotations."""

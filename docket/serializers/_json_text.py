@@ -56,13 +56,41 @@ def refuse_depth(body: bytes) -> None:
         raise ValueError(f"its JSON nests deeper than {MAX_DEPTH} levels")
 
 
-def fit_for_jsonb(text: str) -> bool:
-    r"""Tell whether PostgreSQL can hold *text* as jsonb, which knows no ``\u0000`` (manual, "JSON Types")."""
-    return "\\u0000" not in text or _NUL.search(text) is None
+def fit_for_jsonb(text: str, *, ours: bool = False) -> bool:
+    r"""Tell whether PostgreSQL can hold *text* as jsonb (manual, "JSON Types").
+
+    That has to be strict JSON in UTF-8, without ``\u0000``, half a surrogate pair or a number beyond what numeric holds.
+
+    Args:
+        text: What may be JSON.
+        ours: Whether `encode` wrote it, so that ``\u0000`` is all that can be wrong with it and it need not be read again.
+    """
+    if "\\u0000" in text and _NUL.search(text) is not None:
+        return False
+    if ours:
+        return True
+    try:
+        body = text.encode()
+        refuse_depth(body)
+        found = _jsonb.decode(text)
+        if "\\u" in text:
+            encode(found).encode()  # UTF-8 refuses half of a surrogate pair, as jsonb does
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _refuse_constant(name: str) -> object:
     raise ValueError(f"{name} is not JSON")
 
 
+def _refuse_extremes(number: str) -> object:
+    """Refuse what numeric may not hold: it has room for far more, and every float of Python fits."""
+    if len(number) > _DIGITS or abs(int(number.lower().partition("e")[2] or 0)) > _DIGITS:
+        raise ValueError("a number is too large or too fine")
+    return 0.0
+
+
+_DIGITS = 1000
 _decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+_jsonb = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_refuse_extremes)

@@ -73,7 +73,7 @@ class Protobuf:
         if not self._google[type(value)]:
             return None
         text = self._projection.text(value)
-        return text if _json_text.fit_for_jsonb(text) else None
+        return text if _json_text.fit_for_jsonb(text, ours=True) else None
 
     def schema(self, type_: Any, /) -> Schema | None:
         """Return the columns of *type_*, read off its descriptor."""

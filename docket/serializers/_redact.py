@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from typing import TypeAlias
 
+from docket._core.names import storable
+
 Redact: TypeAlias = Callable[[str, str], "str | None"]
 """Given a storage key and a text (JSON of a result, or an error's message), return what may be stored of it for people;
 None for nothing. Applied to projections and error texts, never to the result itself."""
@@ -50,8 +52,7 @@ def error_text(error: BaseException, key: str, redact: Redact | None = None) -> 
             text = redact(key, text) or ""
         except Exception:
             text = ""  # nobody has said that it may be shown, and the error that is being stored matters more
-    storable = text.replace("\0", "").encode(errors="replace")
-    return storable[:ERROR_LIMIT].decode(errors="ignore")
+    return storable(text).encode()[:ERROR_LIMIT].decode(errors="ignore")
 
 
 def hide_secrets(text: str) -> str:

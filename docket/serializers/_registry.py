@@ -30,6 +30,9 @@ VIEW_LIMIT = 65_536
 NONE = "none"
 """Stands in the serializer's place where a step that may give None gave None. The body is empty."""
 
+_WRITTEN_HERE = (Json, Protobuf)
+"""Whose projections need no second look. Not those of their subclasses, which may write another one."""
+
 _logger = logging.getLogger("docket.serializers")
 
 
@@ -224,12 +227,14 @@ class Serializers:
             return None
         try:
             text = serializer.view_of(body) if isinstance(serializer, Json) else serializer.view(value)
+            if text is not None and type(serializer) not in _WRITTEN_HERE and not _json_text.fit_for_jsonb(text):
+                raise ValueError("PostgreSQL does not take it as jsonb")
             if text is None or self._redact is None:
                 return text
             shown = self._redact(key, text)
             # Read and written again, since the hook's text need not be JSON that PostgreSQL takes.
             shown = None if shown is None else _json_text.encode(json.loads(shown))
-            return shown if shown is None or (shown.encode() and _json_text.fit_for_jsonb(shown)) else None
+            return shown if shown is not None and _json_text.fit_for_jsonb(shown) else None
         except Exception as error:
             # Best effort: a result must not be lost because nobody can look at it. Without the text of the error, which
             # may hold the value.

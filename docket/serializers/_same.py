@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from typing import Any
+
+from docket.serializers._shapes import is_namedtuple
 
 
 def same(one: Any, other: Any) -> bool:
@@ -27,7 +30,7 @@ def same(one: Any, other: Any) -> bool:
         return len(one) == len(other) and all(map(same, one, other))
     if hasattr(one, "SerializeToString"):
         return bool(one.SerializeToString(deterministic=True) == other.SerializeToString(deterministic=True))
-    names = _members(one)
+    names = member_names(one)
     return bool(names) and all(same(getattr(one, name), getattr(other, name)) for name in names)
 
 
@@ -43,8 +46,18 @@ def _equal(one: Any, other: Any) -> bool:
         return False
 
 
-def _members(value: Any) -> tuple[str, ...]:
-    for names in ("__dataclass_fields__", "__struct_fields__", "__pydantic_fields__"):
-        if hasattr(value, names):
-            return tuple(getattr(value, names))
-    return ()
+def member_names(value: Any) -> tuple[str, ...]:
+    """Return what the members of a message or object are called, in the order of declaration; nothing for plain values.
+
+    For whatever the serializers of this package take: protobuf, dataclasses, NamedTuples, msgspec, attrs and pydantic.
+    """
+    kind: Any = value.__class__
+    if hasattr(value, "ListFields"):
+        return tuple(field.name for field in kind.DESCRIPTOR.fields)
+    if dataclasses.is_dataclass(kind):
+        return tuple(field.name for field in dataclasses.fields(kind))
+    if hasattr(kind, "__attrs_attrs__"):
+        return tuple(attribute.name for attribute in kind.__attrs_attrs__)
+    if is_namedtuple(kind):
+        return tuple(kind._fields)
+    return tuple(getattr(kind, "__struct_fields__", ()) or getattr(kind, "__pydantic_fields__", ()))

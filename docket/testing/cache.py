@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from docket._core.record import Blob, MadeFrom, Record, Stored
-from docket.cache import Cache, Certificate, Glances, Held, Input
+from docket.cache import Cache, Certificate, Held, Input
+from docket.testing import optional
 from docket.testing.rows import BODY, KEY, MADE_FROM, OTHER, certificate, claim, doubted, insert, superseded, verdict
 
 Rule: TypeAlias = Callable[[Cache, Cache, str], Awaitable[None]]
@@ -18,7 +19,9 @@ Rule: TypeAlias = Callable[[Cache, Cache, str], Awaitable[None]]
 
 
 async def exercise_cache(make: Callable[[], Cache]) -> None:
-    """Hold a cache to every promise of `docket.cache.Cache`.
+    """Hold a cache to every promise of `docket.cache.Cache`, and of those beyond it that it has the methods for.
+
+    Give it a storage of its own: a cache with ``purge()`` is made to purge whatever is finished in it.
 
     Args:
         make: Makes a cache. Called twice; both must see the same storage, as two processes do.
@@ -108,21 +111,6 @@ async def a_lost_at_most_once_claim_is_never_taken_over(one: Cache, two: Cache, 
         answer = await two.claim(claim(run_id, mode, seen=held.token))
         assert (answer.claim, answer.state) == (held.claim, "running"), answer
         assert answer.lease_left < 0, answer
-
-
-async def a_glance_tells_what_a_read_does(one: Cache, two: Cache, run_id: str) -> None:
-    """A cache with states() says how rows stand as load() does; a lost holder that nobody may follow is in doubt by it."""
-    if not isinstance(two, Glances):
-        return
-    for mode in ("at_most_once", "transactional", "at_least_once"):
-        await one.claim(claim(f"{run_id}-{mode}", mode, lease=0.02))
-    await one.claim(claim(f"{run_id}-alive"))
-    await one.certify(insert(f"{run_id}-certified"))
-    await asyncio.sleep(0.05)
-    runs = ("at_most_once", "transactional", "at_least_once", "alive", "certified", "absent")
-    found = await two.states([(f"{run_id}-{name}", KEY) for name in runs])
-    told = [found.get((f"{run_id}-{name}", KEY)) for name in runs]
-    assert told == ["doubt", "doubt", "running", "running", "certified", None], told
 
 
 async def a_stricter_claim_does_not_take_over(one: Cache, two: Cache, run_id: str) -> None:
@@ -388,7 +376,7 @@ async def hostile_names_are_only_names(one: Cache, two: Cache, run_id: str) -> N
 RULES: tuple[Rule, ...] = (
     unknown_runs_are_empty, a_claim_is_seen_by_others, only_one_of_many_claims_is_granted, a_repeated_claim_is_one_claim,
     a_live_claim_is_not_taken, a_lost_at_least_once_claim_is_taken_over, a_lost_at_most_once_claim_is_never_taken_over,
-    a_glance_tells_what_a_read_does, a_stricter_claim_does_not_take_over,
+    a_stricter_claim_does_not_take_over,
     a_claim_on_another_row_than_was_seen_is_void, the_first_certificate_wins,
     the_latest_input_is_the_one_that_was_used,
     bytes_come_back_as_they_were, a_projection_that_cannot_be_stored_is_left_out, a_bad_value_fails_alone,
@@ -397,6 +385,6 @@ RULES: tuple[Rule, ...] = (
     an_unclaimed_result_ends_an_at_least_once_claim, a_fenced_holder_cannot_certify, a_lost_holder_may_end_its_own_doubt,
     a_failed_holder_may_not_end_its_doubt, a_live_holder_is_not_presumed_dead, a_renewed_lease_lasts,
     what_has_ended_is_not_renewed, a_verdict_fences_the_holder, a_doubt_is_settled_with_a_value, one_of_two_verdicts_counts,
-    a_superseded_row_is_made_again, a_move_of_nothing_is_nothing, hostile_names_are_only_names,
+    a_superseded_row_is_made_again, a_move_of_nothing_is_nothing, hostile_names_are_only_names, *optional.RULES,
 )  # fmt: skip
 """Every promise, in the order in which `exercise_cache` runs them. A test suite may run each by itself."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable
@@ -11,7 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from docket.cache import Cache, Certificate, MemoryCache
+from docket.cache import Cache, Certificate, Claim, Make, MemoryCache, Record
 from docket.postgres import PostgresCache
 from docket.sqlite import SqliteCache
 from docket.testing import CACHE_RULES, CacheRule, exercise_cache
@@ -81,6 +82,42 @@ async def test_the_shipped_suite_notices_a_cache_that_lets_the_last_writer_win()
         await exercise_cache(lambda: careless)
 
     assert "a_certified_row_is_final" in str(broken.value)
+
+
+async def test_the_shipped_suite_notices_a_cache_that_forgets_what_it_offers() -> None:
+    """A cache that makes before it claims, certifies on its own and purges all there is breaks what it offers."""
+
+    class Careless(MemoryCache):
+        async def transact(self, claim: Claim, make: Make, /) -> Record:
+            await asyncio.sleep(0)
+            held = await self.claim(claim)
+            return await self.certify(await make(Lent(), held))
+
+        async def purge(self, older_than: float, most: int, /) -> int:
+            count = len(self._runs)
+            self._runs.clear()
+            return count
+
+    class Lent:
+        async def execute(self, query: str, *values: object) -> str:
+            return query
+
+    careless = Careless()
+
+    with pytest.raises(AssertionError) as broken:
+        await exercise_cache(lambda: careless)
+
+    named = {rule.__name__ for rule in CACHE_RULES if rule.__name__ in str(broken.value)}
+    assert named == {
+        "the_claim_of_a_transaction_goes_first",
+        "a_transaction_makes_nothing_where_something_stands",
+        "a_repeated_transaction_is_one",
+        "a_failed_transaction_leaves_nothing",
+        "a_transaction_that_its_step_ended_is_broken",
+        "a_purge_leaves_tombstones_of_effects",
+        "a_purge_leaves_alone_what_is_young",
+        "a_purge_leaves_alone_what_is_open",
+    }
 
 
 FORKING = """

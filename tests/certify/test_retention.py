@@ -13,7 +13,7 @@ import pytest
 
 from docket import Docket, Refused, Run
 from docket.cache import Retention
-from docket.errors import Busy, Purged
+from docket.errors import Busy, ConfigurationError, Purged
 from docket.postgres import PostgresCache
 from examples.orders.orders_pb2 import ChargeResult, OrderRequest, Reservation, Shipment
 from tests.database import connected
@@ -275,3 +275,10 @@ async def test_a_supplied_value_that_was_purged_is_not_taken_for_absent(dsn: str
     with pytest.raises(Purged, match="Reservation"):
         await d.supply("order-1", Reservation(sku="approved"))
     assert decided == [True]
+
+
+@pytest.mark.parametrize("age", [-1.0, "90d", True])
+async def test_an_age_that_is_none_is_refused(age: Any, cache: PostgresCache) -> None:
+    """Before anything is deleted by it."""
+    with pytest.raises(ConfigurationError, match=r"purge\(older_than=.*\): give seconds or a timedelta, 0 or more"):
+        await cache.purge(age)

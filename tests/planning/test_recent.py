@@ -48,5 +48,5 @@ async def test_runs_that_failed_in_ever_other_places(monkeypatch: pytest.MonkeyP
     remembered = [await resume(done) for done in sets]
 
     assert len(sets) > 60
-    assert len(wiring.recent) == len(calls._plans) == 8
+    assert len(wiring.recent) == len(calls._programs) == 8
     assert remembered[8:] == [remembered[-1]] * len(remembered[8:])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 import pytest
 
+from docket.errors import ConfigurationError
 from docket.inprocess import InProcessQueue
 from docket.queue import Policy
 from docket.testing import ATTEMPTS, QUEUE_RULES, QueueRig, exercise_queue
@@ -45,3 +47,10 @@ async def rig() -> AsyncGenerator[QueueRig]:
 async def test_it_keeps_to_the_rules_of_drivers(rule: str) -> None:
     """Every rule that its capabilities call for holds."""
     await exercise_queue(rig, rule)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 1.5, "10", None])
+def test_a_queue_that_would_work_on_nothing_is_refused(wrong: Any) -> None:
+    """When it is made; draining it would never end."""
+    with pytest.raises(ConfigurationError, match=r"InProcessQueue\(concurrency=.*\): without one no job is ever worked on"):
+        InProcessQueue(concurrency=wrong)

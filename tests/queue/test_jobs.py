@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -64,11 +66,31 @@ def test_the_last_attempt_fails_for_good() -> None:
     assert (found.what, found.why) == ("fail", "gave up after 3 attempts: RuntimeError: x")
 
 
-@pytest.mark.parametrize("wrong", [{"attempts": 0}, {"backoff": -1.0}, {"backoff": 9.0, "longest": 1.0}])
-def test_a_policy_that_cannot_be_kept_to_is_refused(wrong: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"attempts": 0}, r"Policy\(attempts=0\): a job is tried at least once; use 1 or more"),
+        ({"attempts": "3"}, r"Policy\(attempts='3'\): a job is tried at least once"),
+        ({"attempts": 2.5}, r"Policy\(attempts=2.5\): a job is tried at least once"),
+        ({"attempts": True}, r"Policy\(attempts=True\): a job is tried at least once"),
+        ({"backoff": -1.0}, r"Policy\(backoff=-1.0\): give seconds or a timedelta, 0 or more"),
+        ({"backoff": "2"}, r"Policy\(backoff='2'\): give seconds or a timedelta"),
+        ({"longest": math.nan}, r"Policy\(longest=nan\): give seconds or a timedelta"),
+        ({"backoff": 9.0, "longest": 1.0}, r"Policy\(longest=1.0\): the first pause is longer: backoff=9.0"),
+    ],
+)
+def test_a_policy_that_cannot_be_kept_to_is_refused(wrong: dict[str, Any], text: str) -> None:
     """When it is made, not when the first job fails."""
-    with pytest.raises(ConfigurationError, match="cannot be kept to"):
-        Policy(**wrong)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ConfigurationError, match=text):
+        Policy(**wrong)
+
+
+def test_the_pauses_of_a_policy_may_be_timedeltas() -> None:
+    """As everywhere else where a span of time is given."""
+    policy = Policy(attempts=99, backoff=timedelta(seconds=2), longest=timedelta(minutes=1))
+    delays = [policy.verdict(RuntimeError("x"), attempt).delay for attempt in (1, 2, 50)]
+
+    assert all(half <= delay <= 2 * half for delay, half in zip(delays, (1, 2, 30), strict=True))
 
 
 @given(st.text(), st.text())
@@ -80,9 +102,10 @@ def test_a_reason_is_text_that_postgresql_takes(name: str, text: str) -> None:
     assert "\x00" not in why.encode().decode()
 
 
-VIEWS = [
+VIEWS: list[str | None] = [
     None, "{}", '{"a": "\\u0000"}', '{"a": "\\ud800"}', '{"a": "\\ud83d\\ude00"}', '{"a": "\ud800"}', '{"a": NaN}', "{", "",
     "[" * 100_000, '{"a": "\\\\u0000"}', '{"a": "\x00"}', '{"ü": "🎈"}',
+    '{"a": 1e200000}', '{"a": 1e-20000}', '{"a": 1e300, "b": -1.5E-300}', '["\\\\\\u0000"]',
 ]  # fmt: skip
 
 

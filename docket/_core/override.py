@@ -1,4 +1,4 @@
-"""Other providers for the length of a test."""
+"""Other providers for the length of a test. Pure: no I/O."""
 
 from __future__ import annotations
 
