@@ -66,8 +66,6 @@ async def transact(
             await asyncio.sleep(wait * (0.5 + random.random()))  # noqa: S311 - spreads retries
             wait = min(wait * 2, 1.0)
             continue
-        except asyncpg.LockNotAvailableError as error:
-            raise Busy(claim.run_id, claim.key, claim.key, RIVAL, "another transaction") from error
         found = made or await standing()
         if found is not None:
             return found
@@ -80,7 +78,7 @@ async def _once(database: Database, sql: Statements, claim: Claim, make: Make) -
     except _StepFailed as failed:
         raise failed.error from failed.error.__cause__
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-        if isinstance(error, asyncpg.LockNotAvailableError) or is_definite(error):
+        if is_definite(error):
             raise
         raise _Lost from error
 
@@ -91,7 +89,10 @@ async def _transaction(connection: Any, sql: Statements, claim: Claim, make: Mak
     try:
         settings = await connection.fetchrow(sql.begin, str(int(RIVAL * 1000)))
         shape, values = write_values([claim])
-        row = await connection.fetchrow(sql.write[shape], *values)
+        try:
+            row = await connection.fetchrow(sql.claim[shape], *values, settings["lock_timeout"])
+        except asyncpg.LockNotAvailableError as error:
+            raise Busy(claim.run_id, claim.key, claim.key, RIVAL, "another transaction") from error
         if row is None:
             await _rolled_back(connection, transaction)
             return None

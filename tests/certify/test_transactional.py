@@ -15,10 +15,11 @@ from docket._core.record import MadeFrom
 from docket.cache import MemoryCache
 from docket.errors import BrokenTransaction, Busy, StepTimeout
 from docket.postgres import PostgresCache
-from examples.orders.orders_pb2 import OrderRequest, Reservation
+from examples.orders.orders_pb2 import ChargeResult, OrderRequest, Reservation
 from tests.certify.doors import Door
 from tests.certify.records import Records
 from tests.certify.steps import REQUEST, Selling, sales
+from tests.database import connected
 
 
 async def test_both_commit(shop: Door) -> None:
@@ -265,6 +266,47 @@ async def test_a_rival_that_waits_too_long_is_told(shop: Door, monkeypatch: pyte
     await slow.d.close()
     await quick.d.close()
     assert await sales(shop.straight) == 1
+
+
+@pytest.mark.parametrize("clause", ["FOR UPDATE", "FOR UPDATE NOWAIT"])
+async def test_a_lock_that_a_step_does_not_get_is_its_own_error(shop: Door, clause: str) -> None:
+    """It is not mistaken for a rival of the claim, and the step waits for its locks as long as its session says."""
+    timeouts: list[str] = []
+
+    async def take(db: Any) -> None:
+        timeouts.append(await db.fetchval("SHOW lock_timeout"))
+        await db.execute(f"SET LOCAL lock_timeout = '99ms'; SELECT FROM public.sale WHERE run_id = 'held' {clause}")
+
+    selling = Selling(shop.cache(), take)
+    async with connected(shop.straight) as other:
+        await other.execute("INSERT INTO public.sale VALUES ('held', 1)")
+        async with other.transaction():
+            await other.execute("SELECT FROM public.sale FOR UPDATE")
+            with pytest.raises(asyncpg.LockNotAvailableError):
+                await selling.run()
+    await selling.run()
+    await selling.d.close()
+    assert timeouts == ["0", "0"]
+
+
+async def test_the_lock_timeout_of_a_pool_holds_for_its_steps(dsn: str) -> None:
+    """Ours is for the claim alone, with one input and with none."""
+    d, timeouts = Docket(cache=PostgresCache(dsn, server_settings={"lock_timeout": "1234ms"})), list[str]()
+
+    @d.step(cache_result="transactional")
+    async def reserve(db: Transaction) -> Reservation:
+        timeouts.append(await db.fetchval("SHOW lock_timeout"))
+        return Reservation(reservation_id="p-1")
+
+    @d.step(cache_result="transactional")
+    async def charge(request: OrderRequest, db: Transaction) -> ChargeResult:
+        timeouts.append(await db.fetchval("SHOW lock_timeout"))
+        return ChargeResult(charge_id="ch-1")
+
+    await d.run("order-1", Reservation)
+    await d.run("order-1", ChargeResult, REQUEST)
+    await d.close()
+    assert timeouts == ["1234ms", "1234ms"]
 
 
 async def test_a_step_that_rolls_back_by_itself_is_caught(shop: Door) -> None:
