@@ -235,17 +235,23 @@ class Storing:
     async def leave(
         self, work: CertifiedStep, claimed: Record, to: State, event: str, reason: str, error: BaseException
     ) -> Record | None:
-        """Write down what a holder's failure means, and return what stands.
+        """Write down what a holder's failure means, and return what stands."""
+        move = self.ending(work, claimed, to, event, reason, error)
+        return await finished(lambda: self.cache.move(move))
+
+    def ending(
+        self, work: CertifiedStep, claimed: Record, to: State, event: str, reason: str, error: BaseException
+    ) -> Move:
+        """Return what a holder's failure means, as it is written down.
 
         A holder who knows that nothing happened, or what the final answer was, may say so even after it was presumed lost.
         """
         known: tuple[State, ...] = ("running",) if to == "doubt" else ("running", "doubt")
-        move = Move(
+        return Move(
             work.run_id, work.step.key, claimed.token, claimed.claim, known, to, event, uuid.uuid4(),
             owner=self.owner, reason=reason, error_type=type(error).__name__[:ERROR_TYPE],
             error_text=error_text(error, work.step.key, self.serializers.redact),
         )  # fmt: skip
-        return await finished(lambda: self.cache.move(move))
 
     async def give_back(self, claim: Claim) -> Record | None:
         """Give back a claim whose step was certainly never called; return what stands."""

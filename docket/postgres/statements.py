@@ -74,6 +74,7 @@ class Statements:
         begin: ``$1`` milliseconds to wait for a rival's transaction. Returns the transaction's id, and the ``lock_timeout``
             that held before.
         transaction: Returns the transaction's id.
+        outcome: ``$1`` a transaction's id. Returns how it ended.
         version: The version of the tables.
     """
 
@@ -87,6 +88,7 @@ class Statements:
     purge: str
     begin: str
     transaction: str
+    outcome: str
     version: str
 
 
@@ -123,6 +125,7 @@ SELECT b.lock_timeout, set_config('lock_timeout', $1::text, true), set_config('s
        pg_current_xact_id()::text AS id
 FROM (SELECT current_setting('lock_timeout') AS lock_timeout OFFSET 0) b""",
         transaction="SELECT pg_current_xact_id_if_assigned()::text",
+        outcome="SELECT pg_xact_status($1::text::xid8)",
         version=f"SELECT max(version) FROM {s}.version",
     )
 

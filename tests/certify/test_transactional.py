@@ -9,10 +9,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from docket import ConfigurationError, Docket, InDoubt, Refused, Retry, Run, Transaction
+from docket import ConfigurationError, Docket, InDoubt, NotApplied, Refused, Retry, Run, Transaction
 from docket._certify.storing import CertifiedStep
 from docket._core.record import MadeFrom
-from docket.cache import MemoryCache
+from docket.cache import Certificate, Claim, Make, MemoryCache, Move, Record
 from docket.errors import BrokenTransaction, Busy, StepTimeout
 from docket.postgres import PostgresCache
 from examples.orders.orders_pb2 import ChargeResult, OrderRequest, Reservation
@@ -173,6 +173,74 @@ async def test_a_refusal_rolls_back_and_is_certified(shop: Door) -> None:
             await selling.run()
     await selling.d.close()
     assert (selling.calls, await sales(shop.straight)) == (1, 0)
+
+
+class Dying(PostgresCache):
+    """A cache whose process dies when a step's refusal is to be written."""
+
+    async def transact(self, claim: Claim, make: Make, /) -> Record:
+        """Let the first pass, which runs the step, and fail before the second has committed."""
+
+        async def die(connection: object, claimed: Record) -> Certificate | Move:
+            made = await make(connection, claimed)
+            if isinstance(made, Move):
+                raise OSError("killed")
+            return made
+
+        return await super().transact(claim, die)
+
+
+async def test_a_refusal_is_written_whole_or_not_at_all(shop: Door) -> None:
+    """A process that dies before it is certified leaves nothing: what the step did was rolled back, so it may run again."""
+
+    async def refuse(db: Any) -> None:
+        raise Refused("sold out")
+
+    dying = Selling(Dying(shop.dsn, **shop.options), refuse)
+    with pytest.raises(OSError, match="killed"):
+        await dying.run()
+    await dying.d.close()
+    assert (await Records.of(shop.straight, "order-1")).states == []
+
+    selling = Selling(shop.cache())
+    await selling.run()
+    await selling.d.close()
+    assert await sales(shop.straight) == 1
+
+
+async def test_who_looks_while_a_refusal_is_written_waits_for_it(shop: Door) -> None:
+    """A rival finds the refusal, or is first; it never finds a doubt."""
+    async def refuse(db: Any) -> None:
+        raise Refused("sold out")
+
+    sellings = [Selling(shop.cache(), refuse) for _ in range(4)]
+    answers = await asyncio.gather(*(selling.run() for selling in sellings for _ in range(3)), return_exceptions=True)
+    for selling in sellings:
+        await selling.d.close()
+    assert {type(answer) for answer in answers} == {Refused}
+    assert (await sales(shop.straight), (await Records.of(shop.straight, "order-1")).states) == (0, ["refused"])
+
+
+@pytest.mark.parametrize("ending", ["COMMIT", "COMMIT; BEGIN", "COMMIT; BEGIN; SELECT 1 / 0"])
+@pytest.mark.parametrize("failure", [Refused("sold out"), ValueError("later"), NotApplied("not now")], ids=repr)
+async def test_what_a_step_raises_after_it_has_committed_is_not_believed(shop: Door, ending: str, failure: Exception) -> None:
+    """What it wrote stands: it is in doubt, and neither refused nor run again."""
+
+    async def end(db: Any) -> None:
+        with contextlib.suppress(asyncpg.DivisionByZeroError):
+            await db.execute(ending.partition("SELECT")[0])
+            if "SELECT" in ending:
+                await db.execute("SELECT 1 / 0")
+        raise failure
+
+    selling = Selling(shop.cache(), end)
+    with pytest.raises(BrokenTransaction) as broken:
+        await selling.run()
+    assert broken.value.__cause__ is failure
+    with pytest.raises(InDoubt, match="step_committed"):
+        await selling.run()
+    await selling.d.close()
+    assert (selling.calls, await sales(shop.straight)) == (1, 1)
 
 
 SESSION = """SELECT current_setting('statement_timeout'), current_setting('application_name'),
