@@ -114,7 +114,8 @@ class PostgresCache:
         """Claim, *make* and certify in one transaction; return what stands.
 
         Raises:
-            Busy: Another transaction is at it and did not end in time.
+            Busy: Another transaction is at it and did not end in time; or this is inside a transactional step, and no
+                connection became free.
             BrokenTransaction: *make* ended the transaction it was lent.
         """
         line = self._here()
@@ -123,7 +124,7 @@ class PostgresCache:
             found = await self._known(line, lambda: line.loads(claim.run_id), self._patience)
             return found.results.get(claim.key)
 
-        async with await line.transactions():
+        async with line.transaction(claim):
             return await transact(line.database, self._sql, claim, make, standing, self._patience)
 
     async def purge(self, older_than: float | timedelta, most: int = 1000, /) -> int:
