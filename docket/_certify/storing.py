@@ -111,7 +111,7 @@ class Storing:
         if stored is None:
             raise Undecodable(run_id, step.key, "", "", f"the record is {record.state} and holds no value")
         try:
-            return self.decode_stored(run_id, step.gives, step.key, stored)
+            return self.decode_stored(run_id, step.gives, step.key, stored, step.gives_none)
         except Undecodable as error:
             written, version = record.made_from.versions.get(step.key, 1), step.options.version
             if written <= version:
@@ -120,13 +120,13 @@ class Storing:
                 run_id, step.key, stored.serializer, stored.type, str(error.__cause__), written=written, version=version
             ) from error
 
-    def decode_stored(self, run_id: str, type_: object, key: str, stored: Stored) -> object:
-        """Return a stored value as *type_*.
+    def decode_stored(self, run_id: str, type_: object, key: str, stored: Stored, none: bool = False) -> object:
+        """Return a stored value as *type_*, or as None if that is what was stored and *none* says that it may be.
 
         Raises:
             Undecodable: It can no longer be read.
         """
-        value: object = self.serializers.unpack(type_, stored, run_id=run_id, key=key)
+        value: object = self.serializers.unpack(type_, stored, run_id=run_id, key=key, none=none)
         return value
 
     async def pack(self, run_id: str, step: Step, value: object) -> Packed:
