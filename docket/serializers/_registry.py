@@ -124,6 +124,12 @@ class Serializers:
             raise LookupError(f"no serializer is called {name!r}; there are {', '.join(self._by_name)}")
         return self._by_name[name]
 
+    def names_of(self, type_: object) -> list[str]:
+        """Return what *type_* is called in rows: its own storage key, and those that an upcast says are called so now."""
+        kind = self._kind(type_)
+        renamed = (name for name, upcast in self._upcast.items() if _is_name(upcast) and storage_key(upcast) == kind.stored)
+        return list(dict.fromkeys((kind.stored, *renamed)))
+
     def plain(self, type_: object, value: object) -> bytes:
         """Return the bytes of *value*, which is not None, before they are sealed: compare and digest these.
 
@@ -228,8 +234,7 @@ class Serializers:
                     raise
         if upcast is None:
             raise ValueError(f"it is a {stored_type}, and a {kind.stored} is asked for")
-        # A class is callable as well, and so is a NewType, but naming one means "it is called so now".
-        renamed = isinstance(upcast, type | NewType) or bool(get_args(upcast))
+        renamed = _is_name(upcast)
         value = serializer.loads(upcast, body) if renamed else upcast(body)
         if renamed and storage_key(upcast) != kind.stored:
             raise ValueError(f"the upcast gives a {storage_key(upcast)}, and a {kind.stored} is asked for")
@@ -275,6 +280,11 @@ def _check_name(serializer: Serializer, taken: Mapping[str, Serializer]) -> None
             f"two serializers are called {name!r}: {type(taken[name]).__name__} and {type(serializer).__name__}; "
             "rows could not tell them apart"
         )
+
+
+def _is_name(upcast: object) -> bool:
+    """Tell whether *upcast* is a type. One is callable as well, but naming it means "it is called so now"."""
+    return isinstance(upcast, type | NewType) or bool(get_args(upcast))
 
 
 def _present(type_: object) -> object:
