@@ -185,8 +185,9 @@ class Cache(Protocol):
         ...
 
 
-Make: TypeAlias = Callable[[object, Record], Awaitable[Certificate]]
-"""Runs a step on the connection it is lent, under the claim in the record, and returns what to certify."""
+Make: TypeAlias = Callable[[object, Record], Awaitable[Certificate | Move]]
+"""Runs a step on the connection it is lent, under the claim in the record, and returns what to certify; or, where a step had
+refused and is not run again, how the claim ends in its place."""
 
 
 @runtime_checkable
@@ -194,7 +195,7 @@ class Transactional(Protocol):
     """What a cache offers beyond `Cache` so that steps can be ``transactional``."""
 
     async def transact(self, claim: Claim, make: Make, /) -> Record:
-        """Claim, *make* and certify in one transaction of the database; return what stands.
+        """Claim, *make* and certify (or move) in one transaction of the database; return what stands.
 
         *make* may be called again when the transaction was lost, and what it did through the connection counts once. The
         connection has the methods of `docket.Transaction`; a step with ``retry=`` sets savepoints through it. If

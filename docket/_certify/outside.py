@@ -217,7 +217,7 @@ class _Waiter:
             self.future.exception()  # its waiter may have left meanwhile, and nobody else is to be told
             return
         found = {step.key: _as_final(record) for step in self.ways if (record := records.results.get(step.key)) is not None}
-        states = {(self.run_id, key): record.state for key, record in found.items()}
+        states: dict[Place, State] = {(self.run_id, key): record.state for key, record in found.items()}
         self.state = states.get((self.run_id, self.step.key), "nothing")
         if (ended := self.ended(states)) is not None:
             self.future.set_result((ended, found[ended.key]))

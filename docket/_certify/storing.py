@@ -113,7 +113,7 @@ class Storing:
         if stored is None:
             raise Undecodable(run_id, step.key, "", "", f"the record is {record.state} and holds no value")
         try:
-            return self.decode_stored(run_id, step.gives, step.key, stored)
+            return self.decode_stored(run_id, step.gives, step.key, stored, step.gives_none)
         except Undecodable as error:
             written, version = record.made_from.versions.get(step.key, 1), step.options.version
             if written <= version:
@@ -122,13 +122,13 @@ class Storing:
                 run_id, step.key, stored.serializer, stored.type, str(error.__cause__), written=written, version=version
             ) from error
 
-    def decode_stored(self, run_id: str, type_: object, key: str, stored: Stored) -> object:
-        """Return a stored value as *type_*.
+    def decode_stored(self, run_id: str, type_: object, key: str, stored: Stored, none: bool = False) -> object:
+        """Return a stored value as *type_*, or as None if that is what was stored and *none* says that it may be.
 
         Raises:
             Undecodable: It can no longer be read.
         """
-        value: object = self.serializers.unpack(type_, stored, run_id=run_id, key=key)
+        value: object = self.serializers.unpack(type_, stored, run_id=run_id, key=key, none=none)
         return value
 
     async def pack(self, run_id: str, step: Step, value: object) -> Packed:
@@ -222,23 +222,18 @@ class Storing:
             NotCertified: It could not be stored. It is logged, without the value.
         """
         try:
-            standing = await self.cache.certify(certificate)
-            if certificate.token and standing.claim != certificate.nonce:
-                await self._too_late(certificate)
+            return await self._certified(certificate)
         except asyncio.CancelledError as error:
             await made_again(error, self._certified(certificate))
             raise
         except Exception as error:
             raise self._not_certified(work.run_id, work.step, packed.value, error, certificate) from error
-        return standing
 
-    async def _certified(self, certificate: Certificate) -> None:
+    async def _certified(self, certificate: Certificate) -> Record:
         standing = await self.cache.certify(certificate)
         if certificate.token and standing.claim != certificate.nonce:
-            await self._too_late(certificate)
-
-    async def _too_late(self, certificate: Certificate) -> None:
-        await self.keep_aside(certificate, uuid.uuid5(certificate.nonce, "stray"))  # the same in every repetition
+            await self.keep_aside(certificate, uuid.uuid5(certificate.nonce, "stray"))  # the same in every repetition
+        return standing
 
     async def keep_aside(self, certificate: Certificate, id_: uuid.UUID) -> None:
         """Keep a result that came too late: the effect happened, so its answer must not be lost."""
@@ -257,17 +252,23 @@ class Storing:
     async def leave(
         self, work: CertifiedStep, claimed: Record, to: State, event: str, reason: str, error: BaseException
     ) -> Record | None:
-        """Write down what a holder's failure means, and return what stands.
+        """Write down what a holder's failure means, and return what stands."""
+        move = self.ending(work, claimed, to, event, reason, error)
+        return await finished(lambda: self.cache.move(move))
+
+    def ending(
+        self, work: CertifiedStep, claimed: Record, to: State, event: str, reason: str, error: BaseException
+    ) -> Move:
+        """Return what a holder's failure means, as it is written down.
 
         A holder who knows that nothing happened, or what the final answer was, may say so even after it was presumed lost.
         """
         known: tuple[State, ...] = ("running",) if to == "doubt" else ("running", "doubt")
-        move = Move(
+        return Move(
             work.run_id, work.step.key, claimed.token, claimed.claim, known, to, event, uuid.uuid4(),
             owner=self.owner, reason=reason, error_type=type(error).__name__[:ERROR_TYPE],
             error_text=error_text(error, work.step.key, self.serializers.redact),
         )  # fmt: skip
-        return await finished(lambda: self.cache.move(move))
 
     def verdict(
         self, run_id: str, step: Step, seen: Record, answer: Packed | Refused | None, *, by: str = "", note: str = ""

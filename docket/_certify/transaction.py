@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 from docket._certify.storing import CertifiedStep, Storing
 from docket._certify.writing import finished
 from docket._core.record import Record
 from docket._core.step import Run
-from docket.cache import Certificate, Claim, Transactional
-from docket.errors import BrokenTransaction, Refused
+from docket.cache import Certificate, Claim, Move, Transactional
+from docket.errors import BrokenTransaction, Busy, Refused
 from docket.serializers import Packed
 
 
@@ -44,13 +45,27 @@ async def transact(storing: Storing, work: CertifiedStep, claim: Claim) -> tuple
         left = (await storing.cache.load(work.run_id)).results.get(work.step.key)
         if left is not None and left.claim == claim.nonce:
             await storing.leave(work, left, "doubt", "doubted", "step_committed", error)
-        raise BrokenTransaction(work.run_id, work.step.name) from error
+        raise BrokenTransaction(work.run_id, work.step.name) from (error.__cause__ or error)
     except Refused as error:
-        claimed = await finished(lambda: storing.cache.claim(claim))
-        if claimed.claim == claim.nonce:
-            await storing.leave(work, claimed, "refused", "refused", "refused", error)
+        await _refuse(storing, cache, work, claim, error)
         raise
     if after.claim == claim.nonce and after.state == "certified" and made:
         return made[0].value, after
     await asyncio.sleep(0)
     return after
+
+
+async def _refuse(
+    storing: Storing, cache: Transactional, work: CertifiedStep, claim: Claim, error: Refused
+) -> None:
+    """Certify a refusal whose transaction was rolled back, unless somebody else has claimed the step since.
+
+    Claim and refusal are one transaction as well: between two of them a rival would find a claim that nobody works on, and if
+    this process died there, it would stay.
+    """
+
+    async def refuse(_: object, claimed: Record) -> Move:
+        return storing.ending(work, claimed, "refused", "refused", "refused", error)
+
+    with contextlib.suppress(Busy):  # somebody else is at it, and will have an answer of their own
+        await finished(lambda: cache.transact(claim, refuse))

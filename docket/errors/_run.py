@@ -185,12 +185,10 @@ class Busy(RunError):
         owner: Who holds it.
     """
 
-    def __init__(self, run_id: str, key: str, type_: str, retry_after: float, owner: str) -> None:
+    def __init__(self, run_id: str, key: str, type_: str, retry_after: float, owner: str, advice: str = "") -> None:
         self.key, self.type, self.retry_after, self.owner = key, type_, retry_after, owner
-        super().__init__(
-            run_id,
-            f"run {run_id!r}: {type_} is being made by {owner or 'another process'}; ask again in {retry_after:.1f} s",
-        )
+        what = advice or f"is being made by {owner or 'another process'}; ask again in {retry_after:.1f} s"
+        super().__init__(run_id, f"run {run_id!r}: {type_} {what}")
 
 
 class InDoubt(RunError):

@@ -18,7 +18,7 @@ from docket.cache import Certificate, Claim, Held, Make, Move, Place, State
 from docket.errors import ConfigurationError, SchemaMissing
 from docket.postgres.connection import Pool, PoolLender, is_bad_value, until_known
 from docket.postgres.line import Line
-from docket.postgres.rows import columns, move_payload
+from docket.postgres.rows import columns, move_values
 from docket.postgres.statements import statements
 from docket.postgres.transaction import transact
 
@@ -93,15 +93,9 @@ class PostgresCache:
     async def move(self, move: Move, /) -> Record | None:
         """Change a row's state and write the journal, in one statement; then read what stands."""
         line = self._here()
-        payload, blob = move_payload(move.stored)
-        nonce = None if move.nonce is None else str(move.nonce)
-        args = (
-            move.run_id, move.key, move.token, nonce, list(move.states), move.to, move.expired, move.event, str(move.id),
-            move.reason, move.error_type, move.error_text,
-        )  # fmt: skip
-        rest = (*payload, move.owner, move.fences, blob)
+        values = move_values(move)
         try:
-            await self._known(line, lambda: line.database.fetch(self._sql.move, *args, *rest), self._patience)
+            await self._known(line, lambda: line.database.fetch(self._sql.move, *values), self._patience)
         except asyncpg.PostgresError as error:
             if move.stored is None or move.stored.view is None or not is_bad_value(error):
                 raise
@@ -121,7 +115,8 @@ class PostgresCache:
         """Claim, *make* and certify in one transaction; return what stands.
 
         Raises:
-            Busy: Another transaction is at it and did not end in time.
+            Busy: Another transaction is at it and did not end in time; or this is inside a transactional step, and no
+                connection became free.
             BrokenTransaction: *make* ended the transaction it was lent.
         """
         line = self._here()
@@ -130,7 +125,7 @@ class PostgresCache:
             found = await self._known(line, lambda: line.loads(claim.run_id), self._patience)
             return found.results.get(claim.key)
 
-        async with await line.transactions():
+        async with line.transaction(claim):
             return await transact(line.database, self._sql, claim, make, standing, self._patience)
 
     async def purge(self, older_than: float | timedelta, most: int = 1000, /) -> int:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from operator import attrgetter
 from typing import Any
 
 from docket._core.record import NOTHING, Record, Records
 from docket.cache import Certificate, Claim
+from docket.errors import Busy
 from docket.postgres.coalesce import Coalescer
 from docket.postgres.connection import Database, Pool, PoolLender, is_bad_value
 from docket.postgres.rows import records, write_values
 from docket.postgres.statements import Statements
+from docket.postgres.transaction import RIVAL
+
+_inside: ContextVar[bool] = ContextVar("docket_inside_transaction", default=False)
+"""Whether what runs here has been begun by a step that was lent a connection."""
 
 
 class Line:
@@ -33,8 +40,35 @@ class Line:
             self._send_writes, _row_of, is_bad_value, company=True
         )
 
-    async def transactions(self) -> asyncio.Semaphore:
-        """Return what bounds how many connections are lent to steps at once."""
+    @asynccontextmanager
+    async def transaction(self, claim: Claim) -> AsyncGenerator[None]:
+        """Wait until a connection may be lent to one more step, which keeps its place for as long as this is open.
+
+        Raises:
+            Busy: This is asked for inside a step that has been lent one, and nobody gave one back in time. Steps that each wait
+                for a run of their own would otherwise keep all places, and none would ever end.
+        """
+        turns = await self._turns()
+        if not _inside.get():
+            await turns.acquire()
+        else:
+            try:
+                async with asyncio.timeout(RIVAL):
+                    await turns.acquire()
+            except TimeoutError:
+                advice = (
+                    f"is asked for inside a transactional step, and no connection became free for it in {RIVAL:g} s; give "
+                    "the pool more connections (max_size=), or do not run one transactional step inside another"
+                )
+                raise Busy(claim.run_id, claim.key, claim.key, RIVAL, "", advice) from None
+        inside = _inside.set(True)
+        try:
+            yield
+        finally:
+            _inside.reset(inside)
+            turns.release()
+
+    async def _turns(self) -> asyncio.Semaphore:
         size = (await self.database.pool()).get_max_size()
         if self._transactions is None:
             # A lent connection is away for as long as a step takes: half of them stay for claims, certificates and renewals.

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from docket._core.record import Blob, MadeFrom, Record, Records, Stored, used_last
-from docket.cache import Certificate, Claim, Input
+from docket.cache import Certificate, Claim, Input, Move
 from docket.postgres.statements import Shape
 
 _NOTHING = MadeFrom()
@@ -129,12 +129,15 @@ def _input(item: Claim | Certificate) -> tuple[Any, ...]:
     return item.run_id, stored.type, one.digest, stored.serializer, stored.body, stored.view
 
 
-def move_payload(stored: Stored | None) -> tuple[tuple[Any, ...], str | None]:
-    """Return serializer, type, body and view of what a move carries, and its blob; all None if it carries nothing."""
-    if stored is None:
-        return (None,) * 4, None
-    body, view, blob = _payload(stored)
-    return (stored.serializer, stored.type, body, view), blob
+def move_values(move: Move) -> tuple[Any, ...]:
+    """Return the values of the statement that moves a row."""
+    stored = move.stored
+    body, view, blob = _payload(stored) if stored else (None, None, None)
+    return (
+        move.run_id, move.key, move.token, None if move.nonce is None else str(move.nonce), list(move.states), move.to,
+        move.expired, move.event, str(move.id), move.reason, move.error_type, move.error_text,
+        stored and stored.serializer, stored and stored.type, body, view, move.owner, move.fences, blob,
+    )  # fmt: skip
 
 
 def columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:

@@ -66,22 +66,28 @@ class Statements:
         states: ``$1, $2`` run ids and keys, pair by pair. Rows of run id, key and state; see `docket.cache.Glances`.
         load_one: The same as ``load`` for ``$1``, one run id.
         write: By shape. Claims and certificates: the columns of `WRITE`, then those of `INPUT`. Returns the rows written.
+        claim: By shape. The same for one claim in a step's transaction, and then the ``lock_timeout`` of ``begin``, which holds
+            again once it is granted.
         move: See `docket.cache.Move`; one row. Returns the row if it moved.
         renew: ``$1..$4`` run id, key, token, nonce, ``$5`` lease. Returns the nonces still held.
         purge: ``$1`` age in seconds, ``$2`` most runs. Returns how many runs were purged.
-        begin: ``$1`` milliseconds to wait for a rival's transaction. Returns the transaction's id.
+        begin: ``$1`` milliseconds to wait for a rival's transaction. Returns the transaction's id, and the ``lock_timeout``
+            that held before.
         transaction: Returns the transaction's id.
+        outcome: ``$1`` a transaction's id. Returns how it ended.
     """
 
     load: str
     load_one: str
     states: str
     write: Mapping[Shape, str]
+    claim: Mapping[Shape, str]
     move: str
     renew: str
     purge: str
     begin: str
     transaction: str
+    outcome: str
 
 
 def validated(schema: str) -> str:
@@ -108,13 +114,16 @@ SELECT r.run_id, r.key, CASE WHEN r.state = 'running' AND r.lease_until < clock_
   THEN 'doubt' ELSE r.state END AS state
 FROM unnest($1::text[], $2::text[]) n (run_id, key) JOIN {s}.result r USING (run_id, key)""",
         write={shape: _write(s, shape) for shape in SHAPES},
+        claim={shape: _claim(s, shape) for shape in SHAPES},
         move=_move(s),
         renew=_renew(s),
         purge=_purge(s),
         begin="""
-SELECT set_config('lock_timeout', $1::text, true), set_config('synchronous_commit', 'on', true),
-       pg_current_xact_id()::text AS id""",
+SELECT b.lock_timeout, set_config('lock_timeout', $1::text, true), set_config('synchronous_commit', 'on', true),
+       pg_current_xact_id()::text AS id
+FROM (SELECT current_setting('lock_timeout') AS lock_timeout OFFSET 0) b""",
         transaction="SELECT pg_current_xact_id_if_assigned()::text",
+        outcome="SELECT pg_xact_status($1::text::xid8)",
     )
 
 
@@ -184,6 +193,16 @@ WHERE CASE WHEN r.claim <> excluded.claim THEN r.token = excluded.token - 1
   ELSE excluded.state = 'certified' AND r.token = excluded.token
     AND (r.state = 'running' OR (r.state = 'doubt' AND r.reason IN ('holder_lost', 'timeout', 'cancelled'))) END
 RETURNING r.run_id, r.key, r.token, r.attempt"""
+
+
+def _claim(s: str, shape: Shape) -> str:
+    # No statement of its own for the setting: every transactional step would pay a round trip for it. It is set when the row is
+    # written and, with the count, after the inputs are, for which a rival's transaction may be waited for as well.
+    last = 1 + len(WRITE) * ROWS.get(shape, 1) + (0 if shape == "bare" else len(INPUT))
+    waited = "" if shape == "bare" else "WHERE (SELECT count(*) FROM recorded) >= 0"
+    text = _write(s, shape).replace("  ON CONFLICT DO NOTHING)", "  ON CONFLICT DO NOTHING RETURNING 1)", 1)
+    return f"""{text},
+  (SELECT set_config('lock_timeout', ${last}::text, true) {waited})"""
 
 
 def _move(s: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -12,10 +14,10 @@ import asyncpg
 
 from docket._certify.writing import begin, ended
 from docket._core.record import Record
-from docket.cache import Claim, Make
+from docket.cache import Certificate, Claim, Make, Move
 from docket.errors import BrokenTransaction, Busy
 from docket.postgres.connection import Database, is_definite
-from docket.postgres.rows import write_values
+from docket.postgres.rows import move_values, write_values
 from docket.postgres.statements import Statements
 
 RIVAL = 5.0
@@ -50,7 +52,7 @@ async def transact(
 
     Raises:
         Busy: Another transaction is at it and did not end in time.
-        BrokenTransaction: *make* ended the transaction it was lent.
+        BrokenTransaction: *make* ended the transaction it was lent; its cause is what *make* raised then, if it did.
     """
     end = time.monotonic() + patience
     wait = 0.02
@@ -66,8 +68,6 @@ async def transact(
             await asyncio.sleep(wait * (0.5 + random.random()))  # noqa: S311 - spreads retries
             wait = min(wait * 2, 1.0)
             continue
-        except asyncpg.LockNotAvailableError as error:
-            raise Busy(claim.run_id, claim.key, claim.key, RIVAL, "another transaction") from error
         found = made or await standing()
         if found is not None:
             return found
@@ -80,7 +80,7 @@ async def _once(database: Database, sql: Statements, claim: Claim, make: Make) -
     except _StepFailed as failed:
         raise failed.error from failed.error.__cause__
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-        if isinstance(error, asyncpg.LockNotAvailableError) or is_definite(error):
+        if is_definite(error):
             raise
         raise _Lost from error
 
@@ -91,16 +91,27 @@ async def _transaction(connection: Any, sql: Statements, claim: Claim, make: Mak
     try:
         settings = await connection.fetchrow(sql.begin, str(int(RIVAL * 1000)))
         shape, values = write_values([claim])
-        row = await connection.fetchrow(sql.write[shape], *values)
+        try:
+            row = await connection.fetchrow(sql.claim[shape], *values, settings["lock_timeout"])
+        except asyncpg.LockNotAvailableError as error:
+            raise Busy(claim.run_id, claim.key, claim.key, RIVAL, "another transaction") from error
         if row is None:
             await _rolled_back(connection, transaction)
             return None
         record = Record(claim.key, claim.mode, "running", row["token"], claim.nonce, claim.owner, row["attempt"])
-        certificate = await _made(connection, make, record)
+        try:
+            made = await _made(connection, make, record)
+        except Exception as error:
+            await _believe(connection, sql, claim, settings["id"], error)
+            raise
         if not connection.is_in_transaction() or await connection.fetchval(sql.transaction) != settings["id"]:
             raise BrokenTransaction(claim.run_id, claim.key)
-        shape, values = write_values([certificate])
-        if not await connection.fetch(sql.write[shape], *values):
+        if isinstance(made, Move):
+            written = await connection.fetch(sql.move, *move_values(made))
+        else:
+            shape, values = write_values([made])
+            written = await connection.fetch(sql.write[shape], *values)
+        if not written:
             raise BrokenTransaction(claim.run_id, claim.key)
     except BaseException:
         await _rolled_back(connection, transaction)
@@ -111,13 +122,41 @@ async def _transaction(connection: Any, sql: Statements, claim: Claim, make: Mak
     except asyncio.CancelledError:
         await ended(committing)
         raise
-    return Record(
-        claim.key, claim.mode, "certified", row["token"], claim.nonce, claim.owner, row["attempt"],
-        made_from=claim.made_from, stored=certificate.stored,
-    )  # fmt: skip
+    if isinstance(made, Move):
+        return dataclasses.replace(
+            record, state=made.to, reason=made.reason, error_type=made.error_type, error_text=made.error_text
+        )
+    return dataclasses.replace(record, state="certified", made_from=claim.made_from, stored=made.stored)
 
 
-async def _made(connection: Any, make: Make, record: Record) -> Any:
+async def _believe(connection: Any, sql: Statements, claim: Claim, id_: str, error: Exception) -> None:
+    """Look whether the transaction that a step failed in can still be rolled back, as its error would have it.
+
+    Raises:
+        BrokenTransaction: The step had ended it; what it wrote may stand.
+    """
+    failure = error.error if isinstance(error, _StepFailed) else error
+    if isinstance(failure, BrokenTransaction) or connection.is_closed():
+        return
+    with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+        # What cannot be asked is lost, or still in the hands of a call that was left behind: it is ended with its connection.
+        if connection.is_in_transaction() and await _is_in(connection, sql, id_):
+            return
+        if not connection.is_closed():
+            raise BrokenTransaction(claim.run_id, claim.key) from failure
+
+
+async def _is_in(connection: Any, sql: Statements, id_: str) -> bool:
+    try:
+        now: str | None = await connection.fetchval(sql.transaction)
+    except asyncpg.InFailedSQLTransactionError:
+        # One that has failed answers nothing: which one it was shows in how ours ended.
+        await connection.execute("ROLLBACK AND CHAIN")
+        return bool(await connection.fetchval(sql.outcome, id_) == "aborted")
+    return now == id_
+
+
+async def _made(connection: Any, make: Make, record: Record) -> Certificate | Move:
     try:
         return await make(connection, record)
     except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresError) as error:

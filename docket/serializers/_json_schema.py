@@ -5,8 +5,9 @@ from __future__ import annotations
 import collections.abc
 import datetime as dt
 import enum
+import json
 from decimal import Decimal
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, TypeAlias, get_args, get_origin
 from uuid import UUID
 
 from docket.serializers._schema import Case, Child, Column, Schema, SqlType
@@ -38,6 +39,9 @@ _SCALARS: dict[type, SqlType] = {
     str: "text",
     UUID: "uuid",
 }
+_Member: TypeAlias = tuple[str, Any, "str | None"]
+"""A member's name in JSON, its type, and the JSON of the value that is left out of the projection, if one is."""
+
 _LISTS = (list, set, frozenset, collections.abc.Sequence, collections.abc.Set, collections.abc.Collection)
 
 
@@ -60,8 +64,8 @@ class _Reader:
         members = None if type_ in above else self._members(type_)
         if members is None:
             self._member("value", (), type_, above, columns, children)
-        for name, member in members or ():
-            self._member(name, (name,), member, (*above, type_), columns, children)
+        for name, member, default in members or ():
+            self._member(name, (name,), member, (*above, type_), columns, children, default)
         return Schema(tuple(columns), tuple(children))
 
     def _member(
@@ -72,24 +76,26 @@ class _Reader:
         above: tuple[Any, ...],
         columns: list[Column | Case],
         children: list[Child],
+        default: str | None = None,
     ) -> None:
         type_ = _present(type_)
         element, kind = _element(type_)
         members = self._members(type_)
         if kind == "list" and (scalar := self._scalar(element)) != "jsonb":
-            columns.append(Column(name, path, scalar, many=True))
+            columns.append(Column(name, path, scalar, many=True, default="{}" if default == "[]" else None))
         elif kind is not None:
-            columns.append(Column(name, path, "jsonb"))
+            columns.append(Column(name, path, "jsonb", default=default))
             if element not in above and (kind == "map" or self._members(element) is not None):
                 children.append(Child(name, path, kind, self.schema(element, above)))
         elif members is None or type_ in above or len(above) > MAX_NESTING:
-            columns.append(Column(name, path, self._scalar(type_)))
+            scalar = self._scalar(type_)
+            columns.append(Column(name, path, scalar, default=_unquoted(default) if scalar != "jsonb" else default))
         else:
-            for inner, member in members:
-                self._member(f"{name}_{inner}", (*path, inner), member, (*above, type_), columns, children)
+            for inner, member, left_out in members:
+                self._member(f"{name}_{inner}", (*path, inner), member, (*above, type_), columns, children, left_out)
 
-    def _members(self, type_: Any) -> list[tuple[str, Any]] | None:
-        """Return the names in JSON and the types of an object's members, or None if *type_* is no object."""
+    def _members(self, type_: Any) -> list[_Member] | None:
+        """Return an object's members, or None if *type_* is no object."""
         cls = get_origin(type_) or type_
         if not is_class(cls):
             return None
@@ -98,7 +104,7 @@ class _Reader:
         if hasattr(cls, "model_fields"):
             return _pydantic_members(cls)
         if has_members(cls):
-            return [(member.name, member.type) for member in members_of(type_)]
+            return [(member.name, member.type, None) for member in members_of(type_)]
         return None
 
     def _scalar(self, type_: Any) -> SqlType:
@@ -143,18 +149,44 @@ def _of_values(values: Any) -> SqlType:
     return "numeric" if kinds and kinds <= {int} else "text"
 
 
-def _pydantic_members(cls: Any) -> list[tuple[str, Any]] | None:
+def _pydantic_members(cls: Any) -> list[_Member] | None:
     if getattr(cls, "__pydantic_root_model__", False):
         return None  # its JSON is that of its only member
-    return [(field.serialization_alias or field.alias or name, field.annotation) for name, field in cls.model_fields.items()]
+    return [
+        (field.serialization_alias or field.alias or name, field.annotation, None) for name, field in cls.model_fields.items()
+    ]
 
 
-def _msgspec_members(type_: Any) -> list[tuple[str, Any]] | None:
+def _msgspec_members(type_: Any) -> list[_Member] | None:
     cls = get_origin(type_) or type_
     if not hasattr(cls, "__struct_fields__"):  # attrs
-        return [(attribute.name, attribute.type) for attribute in cls.__attrs_attrs__]
+        return [(attribute.name, attribute.type, None) for attribute in cls.__attrs_attrs__]
     import msgspec
 
     if cls.__struct_config__.array_like:
         return None
-    return [(field.encode_name, field.type) for field in msgspec.structs.fields(type_)]
+    omits = cls.__struct_config__.omit_defaults
+    return [
+        (field.encode_name, field.type, _default(field) if omits else None) for field in msgspec.structs.fields(type_)
+    ]
+
+
+def _default(field: Any) -> str | None:
+    """Return what msgspec leaves out of the JSON, as JSON; None if nothing, or null."""
+    import msgspec
+
+    if field.default is not msgspec.NODEFAULT:
+        text = msgspec.json.encode(field.default).decode()
+    elif field.default_factory in (list, set, dict):  # it calls no other to compare with what it makes
+        text = "{}" if field.default_factory is dict else "[]"
+    else:
+        return None
+    return None if text == "null" else text
+
+
+def _unquoted(default: str | None) -> str | None:
+    """Return the JSON of a scalar as the text that SQL reads."""
+    if default is None:
+        return None
+    value = json.loads(default)
+    return value if isinstance(value, str) else default

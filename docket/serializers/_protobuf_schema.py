@@ -27,6 +27,8 @@ _WELL_KNOWN: dict[str, SqlType] = {
 
 def schema_of(descriptor: Descriptor) -> Schema:
     """Return the columns of messages of *descriptor*; fields that lead back to a message above them are jsonb."""
+    if (known := _known(descriptor)) is not None:
+        return Schema((Column("value", (), known),))  # its JSON is no object with its fields
     columns: list[Column | Case] = []
     children: list[Child] = []
     _Reader(columns, children).message(descriptor, (), (descriptor.full_name,))

@@ -6,11 +6,11 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias, get_args
+from typing import Annotated, Any, NewType, TypeAlias, get_args, get_origin
 
 from docket._core.immutable import immutable
 from docket._core.record import Stored
-from docket._core.types import label, place, storage_key
+from docket._core.types import class_of, is_instance, label, place, storage_key
 from docket.errors import ConfigurationError, NoSerializer, Undecodable, Unstorable
 from docket.serializers import _json_text
 from docket.serializers._json import Json
@@ -53,11 +53,23 @@ class Packed:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What is known about a type, once for all its values: the type without None, its name in rows, and whose it is."""
+    """What is known about a type, once for all its values: the type without None, its class, its name in rows, whose it is."""
 
     type: object
+    expects: Any
     stored: str
     serializer: Serializer
+
+    def checked(self, value: object, giver: str) -> object:
+        """Return *value* if it can be one of this type, whoever made it of the bytes.
+
+        Raises:
+            ValueError: It cannot.
+        """
+        if type(value) is not self.expects and not (self.expects is object or is_instance(value, self.type)):
+            given = "None" if value is None else f"a {storage_key(type(value))}"
+            raise ValueError(f"{giver} gives {given}, and a {self.stored} is asked for")
+        return value
 
 
 class Serializers:
@@ -115,6 +127,12 @@ class Serializers:
             raise LookupError(f"no serializer is called {name!r}; there are {', '.join(self._by_name)}")
         return self._by_name[name]
 
+    def names_of(self, type_: object) -> list[str]:
+        """Return what *type_* is called in rows: its own storage key, and those that an upcast says are called so now."""
+        kind = self._kind(type_)
+        renamed = (name for name, upcast in self._upcast.items() if _is_name(upcast) and storage_key(upcast) == kind.stored)
+        return list(dict.fromkeys((kind.stored, *renamed)))
+
     def plain(self, type_: object, value: object) -> bytes:
         """Return the bytes of *value*, which is not None, before they are sealed: compare and digest these.
 
@@ -154,15 +172,26 @@ class Serializers:
         view = self._view(serializer, value, body, key)
         return self._packed(kind.stored, serializer.name, body, view, again, run_id, key)
 
-    def unpack(self, type_: object, stored: Stored, *, run_id: str, key: str) -> Any:
+    def unpack(self, type_: object, stored: Stored, *, run_id: str, key: str, none: bool = True) -> Any:
         """Return the value in the row *key* of *run_id*; None where None was stored.
+
+        Args:
+            type_: What is asked for.
+            stored: What is in the row.
+            run_id: The run.
+            key: The storage key of the row.
+            none: Whether it may be None.
 
         Raises:
             Undecodable: If it cannot be read. Nothing may be computed in its place.
         """
         try:
             name, body = self.opened(stored, run_id=run_id, key=key)
-            return None if name == NONE else self._load(self._kind(type_), name, stored.type, body)
+            if name != NONE:
+                return self._load(self._kind(type_), name, stored.type, body, none)
+            if not none:
+                raise ValueError(f"it is None, and a {self._kind(type_).stored} is asked for")
+            return None
         except Exception as error:
             reason = str(error) or type(error).__name__
             raise Undecodable(run_id, key, stored.serializer, stored.type, reason) from error
@@ -191,26 +220,28 @@ class Serializers:
         found = self._kinds.get(type_)
         if found is None:
             present = _present(type_)
-            found = self._kinds[type_] = _Kind(present, storage_key(present), self._find(present))
+            serializer = self._find(present)
+            # The class of a union, or of what carries annotations, says nothing about its values.
+            expects = object if is_union(present) or get_origin(present) is Annotated else class_of(present) or object
+            found = self._kinds[type_] = _Kind(present, expects, storage_key(present), serializer)
         return found
 
-    def _load(self, kind: _Kind, name: str, stored_type: str, body: bytes) -> object:
+    def _load(self, kind: _Kind, name: str, stored_type: str, body: bytes, none: bool) -> object:
         upcast = self._upcast.get(stored_type)
         serializer = kind.serializer if name == kind.serializer.name else self.named(name)
         if stored_type == kind.stored:
             try:
-                return serializer.loads(kind.type, body)
+                return kind.checked(serializer.loads(kind.type, body), f"the serializer {serializer.name!r}")
             except Exception:
                 if upcast is None:
                     raise
         if upcast is None:
             raise ValueError(f"it is a {stored_type}, and a {kind.stored} is asked for")
-        # A class is callable as well, but naming one means "it is called so now".
-        renamed = isinstance(upcast, type) or bool(get_args(upcast))
+        renamed = _is_name(upcast)
         value = serializer.loads(upcast, body) if renamed else upcast(body)
         if renamed and storage_key(upcast) != kind.stored:
             raise ValueError(f"the upcast gives a {storage_key(upcast)}, and a {kind.stored} is asked for")
-        return value
+        return None if none and value is None else kind.checked(value, "the upcast")
 
     def _packed(
         self, type_name: str, name: str, body: bytes, view: str | None, value: object, run_id: str, key: str
@@ -254,6 +285,11 @@ def _check_name(serializer: Serializer, taken: Mapping[str, Serializer]) -> None
             f"two serializers are called {name!r}: {type(taken[name]).__name__} and {type(serializer).__name__}; "
             "rows could not tell them apart"
         )
+
+
+def _is_name(upcast: object) -> bool:
+    """Tell whether *upcast* is a type. One is callable as well, but naming it means "it is called so now"."""
+    return isinstance(upcast, type | NewType) or bool(get_args(upcast))
 
 
 def _present(type_: object) -> object:

@@ -90,8 +90,9 @@ async def test_the_shipped_suite_notices_a_cache_that_forgets_what_it_offers() -
     class Careless(MemoryCache):
         async def transact(self, claim: Claim, make: Make, /) -> Record:
             await asyncio.sleep(0)
-            held = await self.claim(claim)
-            return await self.certify(await make(Lent(), held))
+            made = await make(Lent(), await self.claim(claim))
+            assert isinstance(made, Certificate)
+            return await self.certify(made)
 
         async def purge(self, older_than: float, most: int, /) -> int:
             count = len(self._runs)

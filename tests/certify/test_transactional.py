@@ -15,7 +15,7 @@ from docket._core.record import MadeFrom
 from docket.cache import MemoryCache
 from docket.errors import BrokenTransaction, Busy, StepTimeout
 from docket.postgres import PostgresCache
-from examples.orders.orders_pb2 import OrderRequest, Reservation
+from examples.orders.orders_pb2 import ChargeResult, OrderRequest, Reservation
 from tests.certify.doors import Door
 from tests.certify.records import Records
 from tests.certify.steps import REQUEST, Selling, sales
@@ -325,6 +325,32 @@ async def test_steps_leave_connections_for_the_rest(shop: Door) -> None:
     await asyncio.gather(*running)
     await selling.d.close()
     assert selling.calls == 20
+
+
+async def test_steps_inside_steps_do_not_wait_for_each_other_for_ever(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every place is taken by a step that waits for one: each is told what to do, and nothing is left of it."""
+    monkeypatch.setattr("docket.postgres.line.RIVAL", 0.2)
+    cache = PostgresCache(dsn, max_size=4)
+    d, begun = Docket(cache=cache), asyncio.Barrier(2)
+
+    @d.step(cache_result="transactional")
+    async def charge(request: OrderRequest, db: Transaction) -> ChargeResult:
+        return ChargeResult(charge_id="ch-1")
+
+    @d.step(cache_result="transactional")
+    async def reserve(request: OrderRequest, run: Run, db: Transaction) -> Reservation:
+        await begun.wait()
+        await d.run(f"{run.run_id}/charge", ChargeResult, request)
+        return Reservation(reservation_id="p-1")
+
+    answers = await asyncio.gather(
+        *(d.run(f"order-{number}", Reservation, REQUEST) for number in range(2)), return_exceptions=True
+    )
+    assert "Busy" in {type(answer).__name__ for answer in answers}
+    for answer in answers:
+        assert not isinstance(answer, BaseException) or "give the pool more connections" in str(answer)
+    await d.run("order-2/charge", ChargeResult, REQUEST)
+    await d.close()
 
 
 def test_a_cache_without_transactions_is_refused() -> None:

@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 import pytest
+from google.protobuf import duration_pb2, struct_pb2, timestamp_pb2, wrappers_pb2
 
 from docket.postgres.views import script
 from tests.postgres.views import certify, first_row, views_of
@@ -72,6 +73,23 @@ async def test_well_known_types_are_columns_of_their_kind(connection: Any) -> No
         row["wrapped_bytes"],
         row["wrapped_int64"],
     ) == (2**64 - 1, "", b"\xff", None)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (wrappers_pb2.Int64Value(value=42), 42),
+        (wrappers_pb2.StringValue(), ""),
+        (timestamp_pb2.Timestamp(seconds=1), dt.datetime(1970, 1, 1, 0, 0, 1, tzinfo=dt.UTC)),
+        (duration_pb2.Duration(seconds=90), dt.timedelta(seconds=90)),
+        (struct_pb2.Value(bool_value=True), "true"),
+    ],
+)
+async def test_a_well_known_type_by_itself_is_one_column(connection: Any, value: Any, shown: object) -> None:
+    """Its JSON is not an object with its fields."""
+    row = await first_row(connection, value)
+
+    assert (row.keys() - {"run_id", "certified_at"}, row["value"]) == ({"value"}, shown)
 
 
 async def test_zero_and_absent_differ(connection: Any) -> None:

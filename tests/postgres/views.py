@@ -10,10 +10,12 @@ from docket.serializers import Serializers
 SERIALIZERS = Serializers()
 
 
-async def certify(connection: Any, type_: object, value: object, run_id: str = "r") -> None:
+async def certify(
+    connection: Any, type_: object, value: object, run_id: str = "r", serializers: Serializers = SERIALIZERS
+) -> None:
     """Store *value* as a cache does."""
     key = storage_key(type_)
-    stored = SERIALIZERS.pack(type_, value, run_id=run_id, key=key).stored
+    stored = serializers.pack(type_, value, run_id=run_id, key=key).stored
     await connection.execute(
         "INSERT INTO docket.result (run_id, key, mode, state, claim, serializer, type, body, view, certified_at) "
         "VALUES ($1, $2, 'at_least_once', 'certified', $3, $4, $5, $6, $7::text::jsonb, now())",

@@ -62,6 +62,28 @@ async def test_old_types_are_read_by_the_upcasts_of_the_applications_own_seriali
         await careless.run("r-1", Payment, Request(5))
 
 
+async def test_a_certified_none_is_not_given_to_who_must_have_a_value() -> None:
+    """A step that may give None no longer: its old None is undecodable, for its own run and for who needs it."""
+    cache = MemoryCache()
+
+    async def perhaps(request: Request) -> Charge | None:
+        return None
+
+    async def surely(payment: Charge) -> Payment:
+        return Payment(payment.amount)
+
+    yesterday, today = Docket(cache=cache), Docket(cache=cache)
+    yesterday.step(cache_result="at_most_once", key="charge")(perhaps)
+    today.step(cache_result="at_most_once", key="charge")(charge)
+    today.step(surely)
+
+    assert await yesterday.run("r-1", Charge | None, Request(5)) is None
+    assert await yesterday.run("r-1", Charge | None, Request(5)) is None
+    for target in (Charge, Payment):
+        with pytest.raises(Undecodable, match="it is None"):
+            await today.run("r-1", target, Request(5))
+
+
 async def test_results_inputs_and_jobs_are_sealed() -> None:
     """A run goes through the queue encrypted, and another request under its id is still noticed."""
     cache, queue = MemoryCache(), InProcessQueue()

@@ -5,7 +5,7 @@ import pickle
 import subprocess
 import sys
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NewType
 
 import msgspec
 import pytest
@@ -318,6 +318,50 @@ def test_a_failing_upcast_is_undecodable() -> None:
         Serializers(upcast={"docket_test.Money": fail}).unpack(Charge, stored, run_id="r", key=KEY)
 
     assert isinstance(caught.value.__cause__, LookupError)
+
+
+@pytest.mark.parametrize(("answer", "given"), [(None, "None"), ({"cents": 3}, "a dict"), (Charge, "a type")])
+def test_what_an_upcast_gives_is_looked_at(answer: object, given: str) -> None:
+    """One that forgets to return, or makes something else, is undecodable: no step is handed what it does not expect."""
+    stored = Serializers().pack(Money, Money(amount_cents=3), run_id="r", key=KEY).stored
+
+    def convert(body: bytes) -> object:
+        return answer
+
+    with pytest.raises(Undecodable, match=rf"the upcast gives {given}, and a .*Charge is asked for"):
+        Serializers(upcast={"docket_test.Money": convert}).unpack(Charge, stored, run_id="r", key=KEY, none=False)
+
+
+def test_what_a_serializer_gives_is_looked_at() -> None:
+    """One of the application's own may err as well."""
+
+    class Careless(MessagePack):
+        def loads(self, type_: object, body: bytes, /) -> object:
+            return msgspec.msgpack.decode(body)
+
+    stored = Serializers(MessagePack()).pack(Charge, Charge(3), run_id="r", key=KEY).stored
+
+    with pytest.raises(Undecodable, match="the serializer 'msgpack' gives a dict"):
+        Serializers(Careless()).unpack(Charge, stored, run_id="r", key=KEY)
+
+
+Fee = NewType("Fee", Receipt)
+
+
+def test_a_new_type_as_upcast_is_a_new_name() -> None:
+    """It is callable, like a class, and is not taken for a function of the bytes either."""
+    stored = Serializers().pack(Charge, Charge(3, "n"), run_id="r", key=KEY).stored
+
+    assert Receipt(3, "n") == Serializers(upcast={KEY: Fee}).unpack(Fee, stored, run_id="r", key=KEY)
+
+
+def test_none_is_read_where_it_may_be() -> None:
+    """A row of a time when there could be none is not given to who must have one."""
+    stored = Serializers().pack(Charge, None, run_id="r", key=KEY).stored
+
+    assert Serializers().unpack(Charge, stored, run_id="r", key=KEY) is None
+    with pytest.raises(Undecodable, match=r"it is None, and a .*Charge is asked for"):
+        Serializers().unpack(Charge, stored, run_id="r", key=KEY, none=False)
 
 
 def test_importing_loads_no_serialization_library() -> None:
