@@ -143,7 +143,7 @@ async def failed(request: Request, error: Exception) -> JSONResponse:
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     order_id = request.path_params["order_id"]
     log.warning("order %r: %s: %s", order_id, type(error).__name__, error)
-    headers = {}
+    headers: dict[str, str] = {}
     if isinstance(error, Busy):
         headers["Retry-After"] = str(math.ceil(max(error.retry_after, 1.0)))
     elif isinstance(error, RetryLater) and math.isfinite(error.delay):  # WaitingFor has no time
