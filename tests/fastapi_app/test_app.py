@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -15,7 +16,11 @@ from pathlib import Path
 import asyncpg
 import httpx
 import pytest
+from fastapi import Request
 
+from docket import Busy, DeadlineExceeded, NotCertified, Refused, RetryLater, StepTimeout, WaitingFor
+from docket.errors import Purged
+from examples.fastapi_app.app import failed
 from tests.database import connected
 from tests.procrastinate.queueing import until
 
@@ -148,6 +153,37 @@ async def test_errors_are_mapped(
 
         assert [(answer.status_code, answer.json()["error"]) for answer in answers] == [(status, error)] * 2
         assert await charged(database) == (error == "InDoubt")
+
+
+class Declined(Refused):
+    """A refusal of the shop's own."""
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "named", "after"),
+    [
+        (Busy("o-1", "shop.Charge", "Charge", 41.2, "host:1"), 409, "Busy", "42"),
+        (RetryLater(5), 503, "RetryLater", "5"),
+        (WaitingFor("Approval"), 202, "WaitingFor", None),
+        (Declined("no funds"), 402, "Declined", None),
+        (Purged("o-1", "shop.Charge", "Charge"), 410, "Purged", None),
+        (NotCertified("o-1", "shop.Charge", "Charge", "ch_1", "ConnectionError: away"), 503, "NotCertified", None),
+        (StepTimeout("o-1", "charge", 30.0), 504, "StepTimeout", None),
+        (DeadlineExceeded("o-1", 10.0), 504, "DeadlineExceeded", None),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+async def test_a_client_is_told_the_class_of_an_error(
+    error: Exception, status: int, named: str, after: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its text names hosts and inputs: it is for the log."""
+    request = Request({"type": "http", "path_params": {"order_id": "o-1"}})
+
+    answer = await failed(request, error)
+
+    assert (answer.status_code, answer.headers.get("retry-after")) == (status, after)
+    assert json.loads(bytes(answer.body)) == {"error": named, "order_id": "o-1"}
+    assert str(error) in caplog.text
 
 
 async def test_another_order_under_the_id_of_one_that_waits_is_refused(
