@@ -102,7 +102,10 @@ async def make_later(
 
 @app.get("/orders/{order_id}")
 async def look(order_id: str, request: Request, wait: Seconds = 0.0) -> JSONResponse:
-    """Return the shipment if it is made; else say which steps are done, or why it will not be made."""
+    """Return the shipment if it is made; else say which steps are done.
+
+    A charge that was refused or is in doubt ends the wait with that error, which is answered as any other.
+    """
     try:
         shipment = await d.wait(order_id, Shipment, timeout=wait)
     except NotYet:
@@ -121,10 +124,6 @@ def not_yet(order_id: str, plan: Plan, *, recorded: bool) -> JSONResponse:
         recorded: Whether the shop has taken the order. A job that nobody has worked on yet leaves no trace in the plan.
     """
     states = {step.state for step in plan.steps}
-    if "refused" in states:
-        return said(402, "Refused", order_id)
-    if "in doubt" in states:
-        return said(409, "InDoubt", order_id)
     if "purged" in states:
         return said(410, "Purged", order_id)
     if not recorded and states <= UNKNOWN:
