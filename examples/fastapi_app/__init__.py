@@ -1,4 +1,7 @@
 """A shop behind HTTP: runs inside a handler, runs handed to a queue, and what a client sees of either.
 
-``uvicorn examples.fastapi_app.app:app``, beside ``procrastinate --app=examples.fastapi_app.shop.procrastinate_app worker``.
+Once, with ``DATABASE_URL`` set: ``python -m docket schema apply`` and
+``python -m procrastinate --app=examples.fastapi_app.shop.procrastinate_app schema --apply``. Then
+``uvicorn examples.fastapi_app.app:app``, beside
+``python -m procrastinate --app=examples.fastapi_app.shop.procrastinate_app worker``.
 """

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from docket.graph import StepOptions
 from tests.database import NewDatabase
 from tests.docs.pages import RUN, Block, blocks, blocks_of, execute
 
@@ -43,6 +44,13 @@ def test_every_page_is_linked_from_the_index() -> None:
     linked = {(docs / link).resolve() for link in _LINK.findall((docs / "index.md").read_text())}
 
     assert [page for page in sorted(docs.rglob("*.md")) if page.resolve() not in linked and page.name != "index.md"] == []
+
+
+def test_every_option_of_a_step_has_its_line() -> None:
+    """In bold, and nothing is there that is none."""
+    named = re.findall(r"^\*\*`(\w+)=", (ROOT / "docs" / "step_options.md").read_text(), re.MULTILINE)
+
+    assert sorted(named) == sorted(StepOptions.__annotations__)
 
 
 def test_every_test_that_the_guarantees_name_exists() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -15,7 +16,11 @@ from pathlib import Path
 import asyncpg
 import httpx
 import pytest
+from fastapi import Request
 
+from docket import Busy, DeadlineExceeded, NotCertified, Refused, RetryLater, StepTimeout, WaitingFor
+from docket.errors import Purged
+from examples.fastapi_app.app import failed
 from tests.database import connected
 from tests.procrastinate.queueing import until
 
@@ -100,12 +105,12 @@ async def test_an_order_made_in_the_request(dsn: str, database: asyncpg.Connecti
 
         assert (first.status_code, again.json()) == (200, first.json())
         assert (other.status_code, other.json()["error"]) == (422, "InputsChanged")
-        assert "1999 -> 1" in other.json()["detail"]
+        assert other.json() == {"error": "InputsChanged", "order_id": "o-1"}
         assert await charged(database) == 1
 
 
 async def test_an_order_made_by_a_worker(dsn: str, database: asyncpg.Connection[asyncpg.Record]) -> None:
-    """202 with the plan while it is on its way, 200 with the parcel when it is there; PUT fetches the same."""
+    """202 with what is done while it is on its way, 200 with the parcel when it is there; PUT fetches the same."""
     async with serving(dsn) as (client, _):
         handed_over = await client.post("/orders/o-1", json=order())
         before = await client.get("/orders/o-1")
@@ -117,7 +122,7 @@ async def test_an_order_made_by_a_worker(dsn: str, database: asyncpg.Connection[
         assert looked.json() == made.json()
         assert (handed_over.status_code, handed_over.headers["location"]) == (202, "/orders/o-1")
         assert (before.status_code, before.headers["retry-after"]) == (202, "1")
-        assert any(step.startswith("Charge: ") for step in before.json()["plan"])
+        assert before.json() == {"order_id": "o-1", "done": []}
         assert made.status_code == 200
         assert fetched.json() == made.json()
         assert await charged(database) == 1
@@ -150,6 +155,37 @@ async def test_errors_are_mapped(
         assert await charged(database) == (error == "InDoubt")
 
 
+class Declined(Refused):
+    """A refusal of the shop's own."""
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "named", "after"),
+    [
+        (Busy("o-1", "shop.Charge", "Charge", 41.2, "host:1"), 409, "Busy", "42"),
+        (RetryLater(5), 503, "RetryLater", "5"),
+        (WaitingFor("Approval"), 202, "WaitingFor", None),
+        (Declined("no funds"), 402, "Declined", None),
+        (Purged("o-1", "shop.Charge", "Charge"), 410, "Purged", None),
+        (NotCertified("o-1", "shop.Charge", "Charge", "ch_1", "ConnectionError: away"), 503, "NotCertified", None),
+        (StepTimeout("o-1", "charge", 30.0), 504, "StepTimeout", None),
+        (DeadlineExceeded("o-1", 10.0), 504, "DeadlineExceeded", None),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+async def test_a_client_is_told_the_class_of_an_error(
+    error: Exception, status: int, named: str, after: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its text names hosts and inputs: it is for the log."""
+    request = Request({"type": "http", "path_params": {"order_id": "o-1"}})
+
+    answer = await failed(request, error)
+
+    assert (answer.status_code, answer.headers.get("retry-after")) == (status, after)
+    assert json.loads(bytes(answer.body)) == {"error": named, "order_id": "o-1"}
+    assert str(error) in caplog.text
+
+
 async def test_another_order_under_the_id_of_one_that_waits_is_refused(
     dsn: str, database: asyncpg.Connection[asyncpg.Record]
 ) -> None:
@@ -161,8 +197,48 @@ async def test_another_order_under_the_id_of_one_that_waits_is_refused(
 
         assert (first.status_code, again.status_code) == (202, 202)
         assert (other.status_code, other.json()["error"]) == (422, "InputsChanged")
-        assert "OrderRequest.amount_cents: 1999 -> 1" in other.json()["detail"]
         assert await database.fetchval("SELECT count(*) FROM procrastinate_jobs") == 1
+
+
+async def test_another_order_under_the_id_of_one_that_was_made_is_not_enqueued(
+    dsn: str, database: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """No job waits any more, but the charge was made from the first order: refused now, not later in the worker."""
+    async with serving(dsn) as (client, _):
+        await client.put("/orders/o-1", json=order())
+        other = await client.post("/orders/o-1", json=order(amount_cents=1))
+        again = await client.post("/orders/o-1", json=order())
+
+        assert (other.status_code, other.json()["error"]) == (422, "InputsChanged")
+        assert again.status_code == 202
+        assert await database.fetchval("SELECT count(*) FROM procrastinate_jobs") == 1
+
+
+@pytest.mark.parametrize(
+    ("sku", "amount_cents", "status", "error"),
+    [("lamp", 100_001, 402, "Refused"), ("dead-line", 1, 409, "InDoubt")],
+)
+async def test_a_look_at_an_order_that_will_not_be_made(
+    dsn: str, database: asyncpg.Connection[asyncpg.Record], sku: str, amount_cents: int, status: int, error: str
+) -> None:
+    """It is not on its way for ever: the refusal or the doubt is told to whoever looks."""
+    async with serving(dsn) as (client, _):
+        await client.put("/orders/o-1", json=order(sku, amount_cents))
+        looked = await client.get("/orders/o-1")
+
+        assert (looked.status_code, looked.json()) == (status, {"error": error, "order_id": "o-1"})
+
+
+async def test_a_look_at_an_order_that_nobody_knows(
+    dsn: str, database: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """404, and 422 for a time that is none."""
+    async with serving(dsn) as (client, _):
+        unknown = await client.get("/orders/o-1")
+        waits = [await client.get("/orders/o-1", params={"wait": wait}) for wait in ("nan", "-1", "inf", "21")]
+
+        assert (unknown.status_code, unknown.json()) == (404, {"error": "NotFound", "order_id": "o-1"})
+        assert [answer.status_code for answer in waits] == [422] * 4
 
 
 @pytest.mark.parametrize("order_id", ["a%0Ab", "%20a", "a%00b", "%C2%A0", "a" * 300, "a%CC%88"])
