@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 CHUNK = 1_048_576
 """Bytes of one piece of a stream. Larger ones cost several times their size in memory and were no faster when measured."""
+
+LONGEST = 255
+"""Characters of one part of a path: what most file systems take. A longer one ends in its hash."""
 
 
 class BlobStore:
@@ -137,4 +141,9 @@ async def stream_result(cache: Cache, blobs: BlobStore, run_id: str, key: str) -
 
 def _safe(name: str) -> str:
     """Return *name* as one part of a path, whatever is in it: no separator, no dot alone, no other name's alias."""
-    return quote(name, safe="").replace(".", "%2E")
+    quoted = quote(name, safe="").replace(".", "%2E")
+    if len(quoted) <= LONGEST:
+        return quoted
+    # With a dot, which no other has.
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    return f"{re.sub('%.?$', '', quoted[: LONGEST - 1 - len(digest)])}.{digest}"
