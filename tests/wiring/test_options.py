@@ -61,6 +61,15 @@ STEPS: list[tuple[dict[str, Any], str]] = [
     ({"version": "2"}, "version='2'; give a whole number; use 1 or more"),
     ({"key": ""}, "key=''; give a text, such as 'shop.Charge'"),
     ({"key": Charge}, f"key={Charge!r}; give a text, such as 'shop.Charge'"),
+    *(
+        ({"key": key}, f"key={key!r}; it {fault}; give printable NFC text, such as 'shop.Charge'")
+        for key, fault in (
+            ("a\0b", "has control, surrogate or unassigned characters"),
+            ("a\ud800", "has control, surrogate or unassigned characters"),
+            ("cafe\u0301", "is not NFC-normalised"),
+            ("shop.Charge ", "has blanks around it"),
+        )
+    ),
     ({"thread": "no"}, "thread='no'; use True or False"),
     ({"exclusive": 1, "cache_result": "at_least_once"}, "exclusive=1; use True or False"),
     ({"pure": None}, "pure=None; use True or False"),
