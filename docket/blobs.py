@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from docket._core.record import Blob
+from docket._given import require
 from docket.cache import Cache
 from docket.errors import Undecodable
 
@@ -40,9 +41,13 @@ class BlobStore:
 
     Objects are never changed, and never deleted from here: let a lifecycle rule of the store delete what is older than your
     retention.
+
+    Raises:
+        ConfigurationError: The package ``obstore`` is not installed.
     """
 
     def __init__(self, where: str | ObjectStore, **options: Any) -> None:
+        require("BlobStore", "obstore", "blob")
         self._where, self._options = where, options
         self._opened: Any = None if isinstance(where, str) else where
         self._base = where.rstrip("/") if isinstance(where, str) else type(where).__name__
