@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NoReturn
@@ -26,6 +27,16 @@ def refuse(who: str, option: str, value: object, advice: str) -> NoReturn:
     """
     said = f"{option}={shown(value, 80)}"
     raise ConfigurationError(f"{who}({said}): {advice}" if who.isidentifier() else f"{who}: {said}; {advice}")
+
+
+def require(who: str, package: str, extra: str) -> None:
+    """Refuse to make *who* without the *package* that it needs: its first use may come after an effect.
+
+    Raises:
+        ConfigurationError: It is not installed.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise ConfigurationError(f"{who} needs {package}, which is not installed: pip install 'docket-resolver[{extra}]'")
 
 
 def span(who: str, option: str, value: Any, least: float | None = None, *, zero: bool = True) -> float:

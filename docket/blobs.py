@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from docket._core.record import Blob
+from docket._given import require
 from docket.cache import Cache
 from docket.errors import Undecodable
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 CHUNK = 1_048_576
 """Bytes of one piece of a stream. Larger ones cost several times their size in memory and were no faster when measured."""
+
+LONGEST = 255
+"""Characters of one part of a path: what most file systems take. A longer one ends in its hash."""
 
 
 class BlobStore:
@@ -36,9 +41,13 @@ class BlobStore:
 
     Objects are never changed, and never deleted from here: let a lifecycle rule of the store delete what is older than your
     retention.
+
+    Raises:
+        ConfigurationError: The package ``obstore`` is not installed.
     """
 
     def __init__(self, where: str | ObjectStore, **options: Any) -> None:
+        require("BlobStore", "obstore", "blob")
         self._where, self._options = where, options
         self._opened: Any = None if isinstance(where, str) else where
         self._base = where.rstrip("/") if isinstance(where, str) else type(where).__name__
@@ -137,4 +146,9 @@ async def stream_result(cache: Cache, blobs: BlobStore, run_id: str, key: str) -
 
 def _safe(name: str) -> str:
     """Return *name* as one part of a path, whatever is in it: no separator, no dot alone, no other name's alias."""
-    return quote(name, safe="").replace(".", "%2E")
+    quoted = quote(name, safe="").replace(".", "%2E")
+    if len(quoted) <= LONGEST:
+        return quoted
+    # With a dot, which no other has.
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    return f"{re.sub('%.?$', '', quoted[: LONGEST - 1 - len(digest)])}.{digest}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
+from docket._core.names import fault_of
 from docket._core.override import overridden
 from docket._core.step import ON_CHANGE, SCOPES, SEMANTICS, OnChange, Options, Scope, Semantics, name_of
 from docket._core.types import place, placed
@@ -262,6 +263,8 @@ def _values(who: str, options: dict[str, Any]) -> dict[str, Any]:
     count(who, "version", options.get("version", 1))
     if options.get("key") is not None and not (isinstance(options["key"], str) and options["key"]):
         refuse(who, "key", options["key"], "give a text, such as 'shop.Charge'")
+    if options.get("key") and (fault := fault_of(options["key"])) is not None:
+        refuse(who, "key", options["key"], f"it {fault}; give printable NFC text, such as 'shop.Charge'")
     if options.get("retry") is not None and not isinstance(options["retry"], Retry):
         refuse(who, "retry", options["retry"], "give a Retry: retry=Retry(attempts=3)")
     if options.get("reconcile") is not None and not callable(options["reconcile"]):

@@ -1,4 +1,4 @@
-"""Which run ids are accepted, and what becomes of other text that people write.
+"""Which run ids and storage keys are accepted, and what becomes of other text that people write.
 
 A run id is a key in a database, a line in a log and part of an idempotency key at somebody else's API, so two ids that look
 alike must be alike. Values always travel as parameters; this is not about SQL.
@@ -35,15 +35,23 @@ def checked_run_id(run_id: object) -> str:
         return run_id
     if len(run_id) > LONGEST:  # before every character is looked at
         raise BadRunId(run_id, f"has {len(run_id)} characters")
-    if any(unicodedata.category(character) in _FORBIDDEN for character in run_id):
-        raise BadRunId(run_id, "has control, surrogate or unassigned characters")
-    if not 0 < len(run_id.encode()) <= LONGEST:
-        raise BadRunId(run_id, f"has {len(run_id.encode())} bytes")
-    if unicodedata.normalize("NFC", run_id) != run_id:
-        raise BadRunId(run_id, "is not NFC-normalised")
-    if run_id != run_id.strip():
-        raise BadRunId(run_id, "has blanks around it")
+    fault = fault_of(run_id)
+    if fault is None and not 0 < (size := len(run_id.encode())) <= LONGEST:
+        fault = f"has {size} bytes"
+    if fault is not None:
+        raise BadRunId(run_id, fault)
     return run_id
+
+
+def fault_of(name: str) -> str | None:
+    """Return what keeps *name* from being a key in a database that is like no other; None if nothing does."""
+    if any(unicodedata.category(character) in _FORBIDDEN for character in name):
+        return "has control, surrogate or unassigned characters"
+    if unicodedata.normalize("NFC", name) != name:
+        return "is not NFC-normalised"
+    if name != name.strip():
+        return "has blanks around it"
+    return None
 
 
 def storable(text: str) -> str:

@@ -9,7 +9,9 @@ unless the step is kept at most once: then it ends the doubt.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
+import functools
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +29,9 @@ THREADS = 40
 """Threads that the steps of one Docket may take at once, as many as anyio and Starlette allow by default. They are its
 own, so that steps do not starve what else runs in the loop's executor (name resolution does)."""
 
+_begun: contextvars.ContextVar[asyncio.Future[None] | None] = contextvars.ContextVar("docket_begun", default=None)
+"""What is to be told when the call that is made here has its thread."""
+
 _log = logging.getLogger("docket")
 
 
@@ -37,6 +42,7 @@ async def bounded(
     late: Callable[[], BaseException],
     name: str,
     gone: asyncio.Future[None] | None = None,
+    begun: asyncio.Future[None] | None = None,
 ) -> T:
     """Await *call*, in a task of its own, for at most *seconds*.
 
@@ -50,14 +56,19 @@ async def bounded(
         late: Makes what is raised when the limit is passed.
         name: What it is, for the log.
         gone: Is the limit as well, as soon as it is done.
+        begun: Is done when the call has its thread, and the time counts from then; at once if None.
 
     Raises:
         BaseException: What *call* raised, within its limit or when it was stopped; or what *late* made.
         asyncio.CancelledError: The caller was cancelled. The call was too, and has ended.
     """
+    waited = _begun.set(begun)
     task = asyncio.ensure_future(call)
+    _begun.reset(waited)
     stopped = False
     try:
+        if begun is not None:
+            await asyncio.wait((task, begun), return_when=asyncio.FIRST_COMPLETED)
         await asyncio.wait((task, gone) if gone else (task,), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
             await asyncio.sleep(0)
@@ -72,14 +83,17 @@ async def bounded(
     if not task.done():
         limit = f"its timeout of {seconds:g} s" if gone is None or not gone.done() else "the end of its run"
         _log.error("%s still runs %g s after %s, and was left behind", name, grace, limit)
-        task.add_done_callback(_drop)
-        error = late()
-        if isinstance(error, StepTimeout):
-            error.unfinished = task
-        raise error
+        raise _left_behind(task, late())
     if stopped and task.cancelled():
         raise late()
     return task.result()
+
+
+def _left_behind(task: asyncio.Future[Any], error: BaseException) -> BaseException:
+    task.add_done_callback(_drop)
+    if isinstance(error, StepTimeout):
+        error.unfinished = task
+    return error
 
 
 async def _ended(task: asyncio.Future[Any]) -> None:
@@ -119,7 +133,8 @@ class Threads:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._most, "docket step")
         # Not anyio.to_thread: under a native Task.cancel() it gives the place away while the thread still runs.
-        call = self._pool.submit(contextvars.copy_context().run, _sheltered, fn, values)
+        begins = functools.partial(_tell, asyncio.get_running_loop(), begun) if (begun := _begun.get()) is not None else None
+        call = self._pool.submit(contextvars.copy_context().run, _sheltered, fn, values, begins)
         answer = asyncio.wrap_future(call)
         while not answer.done():
             try:
@@ -136,8 +151,20 @@ class Threads:
             self._pool = None
 
 
-def _sheltered(fn: Callable[..., T], values: Sequence[object]) -> T:
+def _sheltered(fn: Callable[..., T], values: Sequence[object], begins: Callable[[], object] | None) -> T:
+    if begins is not None:
+        begins()
     try:
         return fn(*values)
     except StopIteration as error:  # no future can hold one; PEP 479 turns it into the same in a coroutine
         raise RuntimeError("a step raised StopIteration") from error
+
+
+def _tell(loop: asyncio.AbstractEventLoop, begun: asyncio.Future[None]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+        loop.call_soon_threadsafe(_set, begun)
+
+
+def _set(begun: asyncio.Future[None]) -> None:
+    if not begun.done():
+        begun.set_result(None)

@@ -195,11 +195,15 @@ def _called(step: Step) -> Body:
 
 
 def _timed(step: Step, body: Body, timeout: float, grace: float) -> Body:
+    threaded = step.options.thread and not step.is_async
+
     async def timed(run: Run, *values: object) -> object:
         def late() -> StepTimeout:
             return StepTimeout(run.run_id, step.name, timeout)
 
-        return await bounded(body(run, *values), timeout, grace, late, f"{step.name} of run {run.run_id!r}")
+        # A call that waits for a free thread is not late: it has not begun, and nothing of it could be in doubt.
+        begun = asyncio.get_running_loop().create_future() if threaded else None
+        return await bounded(body(run, *values), timeout, grace, late, f"{step.name} of run {run.run_id!r}", begun=begun)
 
     return timed
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin
 from uuid import UUID
 
 from docket._core.types import label
+from docket.serializers._same import Items
 from docket.serializers._shapes import Unsupported, has_members, is_union, members_of, stripped
 
 Read: TypeAlias = Callable[[Any], Any]
@@ -20,6 +21,7 @@ Read: TypeAlias = Callable[[Any], Any]
 _DURATION = re.compile(r"PT(-?)(\d+)\.(\d{6})S")
 _LISTS = (list, collections.abc.Sequence, collections.abc.MutableSequence, collections.abc.Collection,
           collections.abc.Iterable)  # fmt: skip
+_MUTABLE_LISTS = (list, collections.abc.MutableSequence)
 _SETS = (set, collections.abc.Set, collections.abc.MutableSet)
 _MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 
@@ -92,7 +94,8 @@ class Readers:
 
     def _container(self, origin: Any, arguments: tuple[Any, ...]) -> Read | None:
         if origin in _LISTS:
-            return _collection(list, self.of(arguments[0] if arguments else Any))
+            make = list[Any] if origin in _MUTABLE_LISTS else Items
+            return _collection(make, self.of(arguments[0] if arguments else Any))
         if origin in _SETS:
             return _collection(set, self.of(arguments[0] if arguments else Any))
         if origin is frozenset:

@@ -9,6 +9,10 @@ from typing import Any
 from docket.serializers._shapes import is_namedtuple
 
 
+class Items(list[Any]):
+    """A list that was read where any sequence may stand: a tuple with the same items holds the same."""
+
+
 def same(one: Any, other: Any) -> bool:
     """Tell whether two values of one type hold the same, also where ``==`` cannot say so.
 
@@ -18,6 +22,8 @@ def same(one: Any, other: Any) -> bool:
     """
     if one is other or _equal(one, other):
         return True
+    if _is(Items, one) or _is(Items, other):
+        return _is_row(one) and _is_row(other) and _same_items(one, other)
     if type(one) is not type(other):
         return False
     if _is(float, one):
@@ -27,11 +33,19 @@ def same(one: Any, other: Any) -> bool:
     if _is(dict, one):
         return bool(one.keys() == other.keys()) and all(same(item, other[key]) for key, item in one.items())
     if _is(list, one) or _is(tuple, one):
-        return len(one) == len(other) and all(map(same, one, other))
+        return _same_items(one, other)
     if hasattr(one, "SerializeToString"):
         return bool(one.SerializeToString(deterministic=True) == other.SerializeToString(deterministic=True))
     names = member_names(one)
     return bool(names) and all(same(getattr(one, name), getattr(other, name)) for name in names)
+
+
+def _same_items(one: Any, other: Any) -> bool:
+    return len(one) == len(other) and all(map(same, one, other))
+
+
+def _is_row(value: Any) -> bool:
+    return type(value) in (list, tuple, Items)
 
 
 def _is(kind: type, value: Any) -> bool:

@@ -6,6 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Protocol
 
+from docket._given import require
 from docket.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -50,10 +51,11 @@ class Encrypted:
         current: The id of the key that seals from now on.
 
     Raises:
-        ConfigurationError: If a key or an id is malformed, or *current* is not among *keys*.
+        ConfigurationError: If a key or an id is malformed, *current* is not among *keys*, or ``cryptography`` is not installed.
     """
 
     def __init__(self, keys: Mapping[str, bytes], *, current: str) -> None:
+        require("Encrypted", "cryptography", "encrypt")
         for key_id, key in keys.items():
             if _KEY_ID.fullmatch(key_id) is None:
                 raise ConfigurationError(f"the key id {key_id!r} is not 1 to 40 letters, digits, '.', '_' or '-'")

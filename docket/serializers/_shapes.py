@@ -118,7 +118,8 @@ def members_of(type_: Any) -> list[Member]:
 
 def _names(cls: Any) -> Iterator[tuple[str, bool]]:
     if typing.is_typeddict(cls):
-        yield from ((name, name in cls.__required_keys__) for name in cls.__annotations__)
+        hints = typing.get_type_hints(cls, include_extras=True)
+        yield from ((name, _is_required(hints[name], name in cls.__required_keys__)) for name in cls.__annotations__)
     elif is_namedtuple(cls):
         yield from ((name, name not in cls._field_defaults) for name in cls._fields)
     else:
@@ -131,6 +132,14 @@ def _names(cls: Any) -> Iterator[tuple[str, bool]]:
             if field.init:
                 missing = dataclasses.MISSING
                 yield field.name, field.default is missing and field.default_factory is missing
+
+
+def _is_required(annotation: Any, declared: bool) -> bool:
+    # Python (3.11 to 3.13) does not look into annotations that are text when it makes __required_keys__.
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    marker = get_origin(annotation)
+    return marker is typing.Required if marker in (typing.Required, typing.NotRequired) else declared
 
 
 def _variables(type_: Any) -> Iterator[tuple[Any, Any]]:

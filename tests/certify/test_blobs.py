@@ -79,6 +79,17 @@ class Large:
         return LARGE
 
 
+@pytest.mark.parametrize("name", ["o" * 255, "注文" * 42, "é" * 127, ".:" * 127, "%/" * 127])
+async def test_whatever_is_a_run_id_is_part_of_a_path(tmp_path: Path, name: str) -> None:
+    """Long ones too, which a file system does not take as they are; those that begin alike are kept apart."""
+    blobs = BlobStore(f"file://{tmp_path}/new")
+    alike = name[:-1] + "a"
+
+    stored = [await blobs.put(run_id, key, b"x") for run_id in (name, alike) for key in (name, alike)]
+    found = [await blobs.get(blob) for blob in stored]
+    assert (found, len({blob.uri for blob in stored})) == ([b"x"] * 4, 4)
+
+
 async def test_a_large_result_is_kept_by_reference(dsn: str, blobs: BlobStore) -> None:
     """The row says where it is, how large and with which hash; it comes back as it was, at once and piece by piece."""
     large = Large(dsn, blobs)

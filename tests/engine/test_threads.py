@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from docket import Docket, Retry
+from docket.cache import MemoryCache
 from docket.errors import StepTimeout, WrongResult
 from tests.engine.orders import Charge, Order, Shipment
 
@@ -90,6 +91,32 @@ async def test_cancelled_before_its_turn() -> None:
         await first
 
     assert finished == [1]
+    await d.close()
+
+
+async def test_the_time_of_a_step_counts_from_when_it_begins() -> None:
+    """One that waits for a free thread is not late, and so is never in doubt without having begun."""
+    d = Docket(threads=1, cache=MemoryCache())
+    begun, end = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    @d.step(cache_result="at_most_once", timeout=0.1)
+    def charge_card(order: Order) -> Charge:
+        return Charge()
+
+    @d.step
+    def ship(order: Order) -> Shipment:
+        loop.call_soon_threadsafe(begun.set)
+        end.wait()
+        return Shipment()
+
+    first = asyncio.create_task(d.run("order-1", Shipment, Order(1)))
+    await begun.wait()
+    second = asyncio.create_task(d.run("order-2", Charge, Order(2)))
+    await asyncio.sleep(0.3)
+    end.set()
+
+    assert (await first, await second) == (Shipment(), Charge())
     await d.close()
 
 

@@ -3,10 +3,10 @@
 import datetime as dt
 import enum
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, MutableSequence, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, NotRequired, TypedDict, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, NotRequired, Required, TypedDict, TypeVar
 from uuid import UUID
 
 import attrs
@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typing_extensions import TypeAliasType
 
-from docket.serializers import Json, Serializers
+from docket.errors import Unstorable
+from docket.serializers import Json, Serializers, same
 
 T = TypeVar("T")
 
@@ -234,3 +235,53 @@ def test_other_libraries_read_what_they_wrote(type_: object, value: object) -> N
 
     assert value == packed.value
     assert packed.stored.serializer == "json"
+
+
+class Address(TypedDict):
+    """A TypedDict whose annotations are text, as under ``from __future__ import annotations``."""
+
+    street: "str"
+    zip: "NotRequired[str]"
+    city: "Annotated[NotRequired[str], 'as it is written']"
+
+
+class Partial(TypedDict, total=False):
+    """One that need not have anything but what says so."""
+
+    street: "Required[str]"
+    zip: "str"
+
+
+@pytest.mark.parametrize(("type_", "body"), [(Address, b'{"street":"s"}'), (Partial, b'{"street":"s"}')])
+def test_what_need_not_be_there_may_say_so_in_text(type_: object, body: bytes) -> None:
+    """The markers count where the annotations are not looked at when the class is made."""
+    assert Json().loads(type_, body) == {"street": "s"}
+    with pytest.raises(ValueError, match="street is missing"):
+        Json().loads(type_, b"{}")
+
+
+@dataclass(frozen=True)
+class Basket:
+    """Sequences of whatever kind."""
+
+    items: Sequence[float] = ()
+    more: Collection[Sequence[int]] = ()
+    kept: MutableSequence[int] = field(default_factory=list[int])
+
+
+@pytest.mark.parametrize(
+    "basket", [Basket(), Basket((1.5,), ((1, 2), [3])), Basket([1.5], [(), []], [1])], ids=repr
+)
+def test_any_sequence_is_one(basket: Basket) -> None:
+    """A tuple holds the same as the list that is read, whatever both hold."""
+    packed = Serializers().pack(Basket, basket, run_id="r", key="k")
+
+    assert same(packed.value, basket)
+    assert same(basket, Serializers().unpack(Basket, packed.stored, run_id="r", key="k"))
+
+
+@pytest.mark.parametrize("items", [{"items": {1.5}}, {"kept": (1,)}], ids=repr)
+def test_what_is_no_such_sequence_is_refused(items: dict[str, Any]) -> None:
+    """A set comes back as a list, and a tuple cannot be written into."""
+    with pytest.raises(Unstorable, match="another value"):
+        Serializers().pack(Basket, Basket(**items), run_id="r", key="k")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Any, cast
@@ -9,8 +10,10 @@ from typing import Any, cast
 import pytest
 
 from docket import ConfigurationError, Docket, Graph, Retry
+from docket.blobs import BlobStore
 from docket.cache import MemoryCache
 from docket.inprocess import InProcessQueue
+from docket.serializers import Encrypted
 from docket.telemetry import Event
 from tests.engine.orders import Charge, Order
 
@@ -61,6 +64,15 @@ STEPS: list[tuple[dict[str, Any], str]] = [
     ({"version": "2"}, "version='2'; give a whole number; use 1 or more"),
     ({"key": ""}, "key=''; give a text, such as 'shop.Charge'"),
     ({"key": Charge}, f"key={Charge!r}; give a text, such as 'shop.Charge'"),
+    *(
+        ({"key": key}, f"key={key!r}; it {fault}; give printable NFC text, such as 'shop.Charge'")
+        for key, fault in (
+            ("a\0b", "has control, surrogate or unassigned characters"),
+            ("a\ud800", "has control, surrogate or unassigned characters"),
+            ("cafe\u0301", "is not NFC-normalised"),
+            ("shop.Charge ", "has blanks around it"),
+        )
+    ),
     ({"thread": "no"}, "thread='no'; use True or False"),
     ({"exclusive": 1, "cache_result": "at_least_once"}, "exclusive=1; use True or False"),
     ({"pure": None}, "pure=None; use True or False"),
@@ -186,3 +198,25 @@ def shop(queue: InProcessQueue | None = None) -> Docket:
         return Charge()
 
     return d
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (
+            lambda: Encrypted({"k": bytes(32)}, current="k"),
+            "Encrypted needs cryptography, which is not installed: pip install 'docket-resolver[encrypt]'",
+        ),
+        (
+            lambda: BlobStore("memory:///"),
+            "BlobStore needs obstore, which is not installed: pip install 'docket-resolver[blob]'",
+        ),
+    ],
+    ids=["Encrypted", "BlobStore"],
+)
+def test_what_is_made_without_its_extra(make: Callable[[], object], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused where it is made, before any step has an effect."""
+    for package in ("cryptography", "obstore"):
+        monkeypatch.setitem(sys.modules, package, None)
+
+    assert refused(make) == said
