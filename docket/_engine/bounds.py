@@ -62,9 +62,7 @@ async def bounded(
         BaseException: What *call* raised, within its limit or when it was stopped; or what *late* made.
         asyncio.CancelledError: The caller was cancelled. The call was too, and has ended.
     """
-    waited = _begun.set(begun)
-    task = asyncio.ensure_future(call)
-    _begun.reset(waited)
+    task = _started(call, begun)
     stopped = False
     try:
         if begun is not None:
@@ -87,6 +85,14 @@ async def bounded(
     if stopped and task.cancelled():
         raise late()
     return task.result()
+
+
+def _started(call: Coroutine[Any, Any, T], begun: asyncio.Future[None] | None) -> asyncio.Future[T]:
+    waited = _begun.set(begun)
+    try:
+        return asyncio.ensure_future(call)
+    finally:
+        _begun.reset(waited)
 
 
 def _left_behind(task: asyncio.Future[Any], error: BaseException) -> BaseException:

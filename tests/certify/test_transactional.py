@@ -15,6 +15,7 @@ from docket._core.record import MadeFrom
 from docket.cache import MemoryCache
 from docket.errors import BrokenTransaction, Busy, StepTimeout
 from docket.postgres import PostgresCache
+from docket.serializers import Protobuf
 from examples.orders.orders_pb2 import ChargeResult, OrderRequest, Reservation
 from tests.certify.doors import Door
 from tests.certify.records import Records
@@ -307,6 +308,27 @@ async def test_a_cancelled_step_is_rolled_back(shop: Door) -> None:
     await selling.run()
     await selling.d.close()
     assert await sales(shop.straight) == 1
+
+
+async def test_a_projection_that_is_refused_does_not_take_the_step_along(shop: Door) -> None:
+    """A serializer of the application's own says NaN: the step commits, and nobody sees a projection."""
+
+    class Careless(Protobuf):
+        name = "careless"
+
+        def view(self, value: Any, /) -> str | None:
+            return "NaN"
+
+    d = Docket(cache=shop.cache(), serializers=[Careless()])
+
+    @d.step(cache_result="transactional")
+    async def reserve(request: OrderRequest, db: Transaction) -> Reservation:
+        await db.execute("INSERT INTO public.sale VALUES ('order-1', 1)")
+        return Reservation(reservation_id="p-1")
+
+    await d.run("order-1", Reservation, REQUEST)
+    await d.close()
+    assert (await sales(shop.straight), (await Records.of(shop.straight, "order-1")).states) == (1, ["certified"])
 
 
 async def test_steps_leave_connections_for_the_rest(shop: Door) -> None:

@@ -345,6 +345,17 @@ def test_what_a_serializer_gives_is_looked_at() -> None:
         Serializers(Careless()).unpack(Charge, stored, run_id="r", key=KEY)
 
 
+@pytest.mark.parametrize("text", ["NaN", '{"a":-Infinity}', '"\\ud800"', '"\\u0000"', "1e400000", "{", "[" * 300 + "]" * 300])
+def test_a_projection_that_the_database_refuses_is_left_out(text: str) -> None:
+    """The application's own serializer may give text that is no JSON there: the result is stored without it."""
+
+    class Careless(MessagePack):
+        def view(self, value: object, /) -> str | None:
+            return text
+
+    assert Serializers(Careless()).pack(Charge, Charge(3), run_id="r", key=KEY).stored.view is None
+
+
 Fee = NewType("Fee", Receipt)
 
 
