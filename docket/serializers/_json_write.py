@@ -14,6 +14,7 @@ from uuid import UUID
 
 from docket._core.types import label
 from docket.serializers import _json_text
+from docket.serializers._json_sets import in_order, may_hold_sets
 from docket.serializers._shapes import is_namedtuple, library_of, library_of_class
 
 Write: TypeAlias = Callable[[Any], object]
@@ -39,7 +40,7 @@ class Writers(dict[type, Write]):
         if issubclass(cls, enum.Enum):
             return lambda member: self.write(member.value)
         if (library := library_of_class(cls)) is not None:
-            return _pydantic(cls) if library == "pydantic" else _msgspec()
+            return _pydantic(cls) if library == "pydantic" else _msgspec(cls)
         if dataclasses.is_dataclass(cls):
             return self._dataclass(cls)
         if is_namedtuple(cls):
@@ -67,7 +68,7 @@ class Writers(dict[type, Write]):
     def _dataclass(self, cls: Any) -> Write:
         library = library_of(cls)
         if library is not None:
-            return _pydantic(cls) if library == "pydantic" else _msgspec()
+            return _pydantic(cls) if library == "pydantic" else _msgspec(cls)
         names = [field.name for field in dataclasses.fields(cls) if field.init]
         get = operator.attrgetter(*names) if len(names) > 1 else None
 
@@ -111,11 +112,19 @@ def _pydantic(cls: Any) -> Write:
     from pydantic import TypeAdapter
 
     adapter: TypeAdapter[Any] = TypeAdapter(cls)
-    # round_trip leaves out computed fields; a value of another type than declared is an error, not a warning.
-    return lambda value: adapter.dump_python(value, mode="json", by_alias=True, round_trip=True, warnings="error")
+
+    def write(value: object) -> object:
+        # round_trip leaves out computed fields; a value of another type than declared is an error, not a warning.
+        return adapter.dump_python(value, mode="json", by_alias=True, round_trip=True, warnings="error")
+
+    return _ordered(cls, write)
 
 
-def _msgspec() -> Write:
+def _msgspec(cls: Any) -> Write:
     import msgspec
 
-    return lambda value: msgspec.to_builtins(value, str_keys=True)
+    return _ordered(cls, lambda value: msgspec.to_builtins(value, str_keys=True))
+
+
+def _ordered(cls: Any, write: Write) -> Write:
+    return (lambda value: in_order(value, write(value))) if may_hold_sets(cls) else write

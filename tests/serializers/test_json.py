@@ -3,6 +3,9 @@
 import datetime as dt
 import enum
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Collection, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -285,3 +288,81 @@ def test_what_is_no_such_sequence_is_refused(items: dict[str, Any]) -> None:
     """A set comes back as a list, and a tuple cannot be written into."""
     with pytest.raises(Unstorable, match="another value"):
         Serializers().pack(Basket, Basket(**items), run_id="r", key="k")
+
+
+class Tag(pydantic.BaseModel, frozen=True):
+    """One that may be in a set itself."""
+
+    names: frozenset[str] = pydantic.Field(default=frozenset(), alias="n")
+
+
+class Tagged(pydantic.BaseModel, extra="allow"):
+    """Sets wherever pydantic writes them."""
+
+    held: dict[str, set[str]]
+    several: tuple[Tag | set[str], ...]
+    others: frozenset[Tag]
+    anything: Any
+
+
+class TaggedRow(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """A list in JSON, after its tag."""
+
+    names: frozenset[str]
+
+
+class TaggedStruct(msgspec.Struct, rename="camel"):
+    """Sets wherever msgspec writes them."""
+
+    some_names: set[str]
+    rows: frozenset[TaggedRow]
+    kept: dict[str, set[str]]
+
+
+@attrs.define
+class TaggedAttrs:
+    """A set in an attrs class."""
+
+    names: set[str]
+
+
+class TaggedRoot(pydantic.RootModel[list[set[str]]]):
+    """A model that is its only member."""
+
+
+@dataclass
+class Holder:
+    """A dataclass with a model in it, written by pydantic."""
+
+    tag: Tag
+    names: set[str]
+
+
+ORDERED = """
+import sys
+from tests.serializers.test_json import *
+words = set("red green blue black white".split())
+inner = Tag(n=words)
+values = [
+    Tagged(held={"z": words, "a": words}, several=(inner, words), others={inner, Tag()}, anything=[words], more=words),
+    TaggedStruct(words, frozenset([TaggedRow(frozenset(words)), TaggedRow(frozenset())]), {"z": words, "a": words}),
+    TaggedAttrs(words), TaggedRoot([words]), Holder(inner, words),
+]
+for value in values:
+    body = Json().dumps(value)
+    assert same(Json().loads(type(value), body), value) or type(value) is Tagged
+    sys.stdout.write(body.decode() + "\\n")
+"""
+
+
+def test_equal_sets_have_equal_bytes_in_every_process() -> None:
+    """Whoever writes them: the order of hashes differs from process to process, and digests must not."""
+    written = {
+        subprocess.run(
+            [sys.executable, "-c", ORDERED], env=os.environ | {"PYTHONHASHSEED": seed}, stdout=subprocess.PIPE, check=True
+        ).stdout.decode()
+        for seed in "123"
+    }
+
+    assert len(written) == 1
+    assert written.pop().count('["black","blue","green","red","white"]') == 15
