@@ -165,8 +165,15 @@ class Judge:
         if verdict.state == "stale":
             return Verdict("waiting", first=(giver,), outdated=verdict.outdated)
         if verdict is STANDS and record.stored is not None and digest_of(record.stored) != digest:
-            return Verdict("stale", remade=(key,))
+            return STANDS if self._is_only_younger(step, giver, record) else Verdict("stale", remade=(key,))
         return verdict
+
+    def _is_only_younger(self, step: Step, giver: Step, record: Record) -> bool:
+        """Whether *giver* has made its result again of the same inputs, for its age or its version: a fact outlives that."""
+        if step.options.on_change != "raise" or giver.options.on_change != "recompute":
+            return False
+        then, now = self._facts.records.results[step.key].made_from.deep, record.made_from
+        return all(then.get(name, digest) == digest for name, digest in {**now.deep, **now.inputs}.items())
 
     def _changed(self, step: Step, changed: list[str], remade: list[str]) -> Verdict:
         names = ", ".join([*changed, *remade])

@@ -160,6 +160,38 @@ async def test_a_fact_above_a_recomputed_result_is_refused() -> None:
     assert [str(change) for change in caught.value.changes] == ["P: as it was -> made again with another value"]
 
 
+async def test_a_fact_outlives_a_younger_result_of_the_same_inputs() -> None:
+    """A rate that was made again by a new version: the charge made from the older one stands, the first time and every time."""
+    cache, rates, charged = MemoryCache(), [100], list[int]()
+
+    def deployed(version: int) -> Docket:
+        d = Docket(cache=cache)
+
+        async def rate(request: Request) -> P:
+            return P(rates[-1])
+
+        async def charge(rate: P) -> Q:
+            charged.append(rate.v)
+            return Q(rate.v)
+
+        async def receipt(rate: P, charge: Q) -> D:
+            return D(rate.v - charge.v)
+
+        d.step(cache_result="at_least_once", on_change="recompute", version=version)(rate)
+        d.step(cache_result="at_most_once")(charge)
+        d.register(receipt)
+        return d
+
+    assert await deployed(1).run("r", D, Request(1)) == D(0)
+    rates.append(105)
+    for _ in range(2):
+        assert await deployed(2).run("r", D, Request(1)) == D(5)
+    assert await deployed(2).run("r", Q) == Q(100)
+    assert charged == [100]
+    with pytest.raises(InputsChanged):
+        await deployed(2).run("r", D, Request(2))
+
+
 async def test_a_conflict_surfaces_at_the_step_that_forbids_it() -> None:
     """P may not be made again, so asking for Q names P."""
     shop = skeleton(p="raise")
