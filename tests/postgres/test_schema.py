@@ -264,7 +264,7 @@ async def test_the_command_prints_a_view_for_each_kept_result(name: str, new_dat
     async with connected(await new_database()) as connection:
         await connection.execute(
             "INSERT INTO docket.result (run_id, key, mode, state, claim, serializer, type, body, view, certified_at) VALUES "
-            "('r', 'shop.Charge', 'at_most_once', 'certified', gen_random_uuid(), 'json', 't', '{}', "
+            "('r', 'shop.Charge', 'at_most_once', 'certified', gen_random_uuid(), 'json', 'shop_views.Charge', '{}', "
             """'{"charge_id": "ch-1", "amount_cents": 5}', now())"""
         )
         for _ in range(2):
