@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 import pytest
@@ -73,14 +72,6 @@ class Sales:
         if approval.by == "nobody":
             raise Refused("nobody approves of it")
         return Contract(offer.amount, approval.by)
-
-
-@pytest.fixture(params=["memory", "postgres"])
-async def cache(request: pytest.FixtureRequest, dsn: str) -> AsyncGenerator[Cache]:
-    """Each cache in turn."""
-    made: Cache = MemoryCache() if request.param == "memory" else PostgresCache(dsn)
-    yield made
-    await made.close()
 
 
 async def test_a_run_stops_at_a_person_and_goes_on_from_there(cache: Cache) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 import pytest
 
 from docket import Docket, InDoubt, Refused
-from docket.cache import Cache, MemoryCache
+from docket.cache import Cache
 from docket.errors import NotYet
-from docket.postgres import PostgresCache
 
 
 @dataclass(frozen=True)
@@ -40,14 +38,6 @@ class Sent:
     """What somebody waits for."""
 
     number: int
-
-
-@pytest.fixture(params=["memory", "postgres"])
-async def cache(request: pytest.FixtureRequest, dsn: str) -> AsyncGenerator[Cache]:
-    """Each cache in turn."""
-    made: Cache = MemoryCache() if request.param == "memory" else PostgresCache(dsn)
-    yield made
-    await made.close()
 
 
 async def test_waiting_ends_with_what_stops_the_run_on_its_way(cache: Cache) -> None:
